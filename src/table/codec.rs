@@ -7,7 +7,7 @@
 //! | types | name | bytes |
 //! |---|---|---|
 //! | `&str`, `String` | `str` | the UTF-8 bytes |
-//! | `&[u8]`, `Vec<u8>` | `bytes` | the bytes |
+//! | `&[u8]`, `Vec<u8>`, `Box<[u8]>` | `bytes` | the bytes |
 //! | `[u8; N]`, `&[u8; N]` | `[u8;N]` | the N bytes |
 //! | `u8` to `u128` | `u8` to `u128` | big-endian |
 //! | `i8` to `i128` | `i8` to `i128` | big-endian, sign bit flipped |
@@ -16,10 +16,17 @@
 //! | `char` | `char` | the code point, 4 bytes big-endian |
 //! | `()` (values only) | `()` | none |
 //! | tuples of 2 to 6 of these | `(str,u64)` | see [Tuples](#tuples) |
+//! | `Option<T>` | `Option<u64>` | 0 for `None`; 1, then the item |
+//! | `Vec<T>` | `Vec<u64>` | see [Lists](#lists) |
+//! | [`Reverse<T>`](std::cmp::Reverse) | `Reverse<u64>` | inverted, so that they sort in descending order |
 //!
 //! Types that share a name share their bytes: a table that was written as `Table<String, u64>` may
 //! be opened as `Table<&str, u64>`. `usize` and `isize` have no codec, because their width depends
-//! on the machine.
+//! on the machine: a file would not open on another one. Use `u64` and `i64`.
+//!
+//! ```compile_fail,E0277
+//! const COUNTS: mapleaf::Table<&str, usize> = mapleaf::Table::new("counts");
+//! ```
 //!
 //! # Borrowed and owned
 //!
@@ -60,6 +67,43 @@
 //! assert_eq!(*<(&str, u16)>::encode(&("ab", 7))?, *b"ab\0\0\x00\x07");
 //! assert_eq!(*<(String, u16)>::encode(&("a\0b".into(), 7))?, *b"a\0\xFFb\0\0\x00\x07");
 //! assert!(<(&str, u16)>::encode(&("a\0b", 7)).is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A tuple may hold tuples. One that is the last component is stored like a tuple; before that, its
+//! last component is stored like the others.
+//!
+//! [`starting_with`](crate::ReadTable::starting_with) selects keys by their first components:
+//!
+//! ```
+//! # use mapleaf::{Db, Table};
+//! const READINGS: Table<(&str, u16, u64), f64> = Table::new("readings");
+//!
+//! let db = Db::in_memory()?;
+//! db.write(|txn| txn.table(READINGS)?.insert(("roof", 2, 1_700_000_000), 21.5))?;
+//! let readings = db.begin_read()?.table(READINGS)?;
+//! assert_eq!(readings.prefix("roof")?.count(), 1);
+//! assert_eq!(readings.starting_with(("roof", 2))?.count(), 1);
+//! assert_eq!(readings.starting_with(("roof", 3))?.count(), 0);
+//! # Ok::<(), mapleaf::Error>(())
+//! ```
+//!
+//! # Lists
+//!
+//! A `Vec<T>` is its elements, one after the other, each stored like a component before the last
+//! one of a tuple. It sorts by its first elements, then by its second, and so on. As a component
+//! before the last one, it has a byte 1 before each element and a byte 0 at its end. `Vec<u8>` is
+//! no such list; it is the codec `bytes`.
+//!
+//! Elements without any bytes, such as `[u8; 0]`, are refused, because their number would be lost.
+//! Decoding a list takes the size of an item in memory for each element.
+//!
+//! ```
+//! use mapleaf::codec::Codec;
+//!
+//! assert_eq!(*Vec::<u16>::encode(&vec![1, 2])?, [0, 1, 0, 2]);
+//! assert_eq!(*<(Vec<u16>, u8)>::encode(&(vec![1, 2], 9))?, [1, 0, 1, 1, 0, 2, 0, 9]);
+//! assert_eq!(*Vec::<Option<&str>>::encode(&vec![None, Some("a")])?, *b"\0\x01a\0\0");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -150,6 +194,11 @@
 //! # Ok::<(), mapleaf::Error>(())
 //! ```
 
+#[cfg(test)]
+mod compound_tests;
+mod list;
+mod option;
+mod reverse;
 mod scalars;
 #[cfg(test)]
 mod tests;
@@ -165,6 +214,11 @@ use crate::error::{Error, Result};
 /// Encodes items as bytes and decodes them.
 ///
 /// Implemented for a marker type, which for the built-in codecs is the item type itself.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no codec, so it cannot be the key or the value of a table",
+    note = "`usize` and `isize` have none because their width depends on the machine: use `u64` or `i64`",
+    note = "see `mapleaf::codec` for the types that have one, and for a codec of your own"
+)]
 pub trait Codec {
     /// The type that is written and read. For `&str` it is `&'a str`, which borrows the stored
     /// bytes.
@@ -200,7 +254,8 @@ pub trait Codec {
 /// equal items have equal bytes.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the key of a table",
-    note = "keys may be strings, bytes, integers, floats, bool, char, `[u8; N]` and tuples of 2 to 6 of these"
+    note = "keys may be strings, bytes, integers, floats, bool, char, `[u8; N]`, and tuples of 2 to 6, `Option`, `Vec` and \
+            `Reverse` of these"
 )]
 pub trait KeyCodec: Codec {
     /// The type that lookups take: the borrowed form for `String` and `Vec<u8>`, the item itself
@@ -230,11 +285,32 @@ pub trait PrefixCodec: KeyCodec {
     fn encode_prefix<'a>(prefix: &'a Self::Prefix<'_>) -> Result<Encoded<'a>>;
 }
 
+/// A key codec whose keys can be selected by their first components, of the types in `P`.
+///
+/// Implemented for tuples, with tuples of one to all but one of their components: `(&str, u16, u64)`
+/// has `Leading<(&str,)>` and `Leading<(&str, u16)>`.
+#[diagnostic::on_unimplemented(
+    message = "`{P}` are not the leading components of the key `{Self}`",
+    note = "give a tuple of one or more components, but not of all: `(\"t017\",)` or `(\"t017\", 5)`"
+)]
+pub trait Leading<P>: KeyCodec {
+    /// Encodes the components: all keys that begin with them begin with these bytes, and no others
+    /// do.
+    ///
+    /// # Errors
+    /// Kind `Usage` for a component that its codec cannot represent.
+    fn encode_leading(components: &P) -> Result<Encoded<'static>>;
+}
+
 /// A codec that can be used before the last component of a tuple, because its bytes show where an
 /// item ends.
 ///
 /// No encoded item may be a prefix of another one. If the codec is a [`KeyCodec`], the bytes must
-/// sort like the items.
+/// sort like the items. To decode an item, `take` looks only at the bytes of the item.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand before the last component of a tuple, in a `Vec` or in a `Reverse`",
+    note = "its bytes do not show where an item ends; see `mapleaf::codec::Part`"
+)]
 pub trait Part: Codec {
     /// Appends the item, and a terminator if it needs one, to `out`.
     ///
@@ -247,6 +323,32 @@ pub trait Part: Codec {
     /// # Errors
     /// For any bytes that `put` does not write. Must not panic: the bytes come from a file.
     fn take<'a>(bytes: &mut &'a [u8]) -> Result<Self::Item<'a>, CodecError>;
+
+    // The codec of `Vec<Self>`, so that `Vec<u8>` can be `bytes`. Only `u8` overrides these.
+    #[doc(hidden)]
+    fn list_name() -> String {
+        format!("Vec<{}>", Self::name())
+    }
+
+    #[doc(hidden)]
+    fn encode_list<'a>(items: &'a [Self::Item<'_>]) -> Result<Encoded<'a>> {
+        list::encode::<Self>(items)
+    }
+
+    #[doc(hidden)]
+    fn decode_list(bytes: &[u8]) -> Result<Vec<Self::Item<'_>>, CodecError> {
+        list::decode::<Self>(bytes)
+    }
+
+    #[doc(hidden)]
+    fn put_list(items: &[Self::Item<'_>], out: &mut Encoded<'_>) -> Result<()> {
+        list::put::<Self>(items, out)
+    }
+
+    #[doc(hidden)]
+    fn take_list<'a>(bytes: &mut &'a [u8]) -> Result<Vec<Self::Item<'a>>, CodecError> {
+        list::take::<Self>(bytes)
+    }
 }
 
 /// Encoded bytes: borrowed from the item, stored inline if short, or on the heap.
@@ -304,6 +406,18 @@ impl Encoded<'_> {
         self.spill(bytes);
     }
 
+    /// The bytes, to be changed.
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        if let Encoded::Borrowed(bytes) = self {
+            *self = Encoded::Heap(bytes.to_vec());
+        }
+        match self {
+            Encoded::Inline(bytes, len) => &mut bytes[..usize::from(*len).min(INLINE_BYTES)],
+            Encoded::Heap(bytes) => bytes,
+            Encoded::Borrowed(_) => &mut [],
+        }
+    }
+
     /// Moves to the heap and appends `more`.
     #[cold]
     fn spill(&mut self, more: &[u8]) {
@@ -357,6 +471,12 @@ impl CodecError {
     #[cold]
     fn in_component(self, number: usize, tuple: &str) -> CodecError {
         CodecError::new(format!("component {number} of {tuple}: {}", self.what))
+    }
+
+    /// Adds the element of a list, counted from 1.
+    #[cold]
+    fn in_element(self, number: usize, list: &str) -> CodecError {
+        CodecError::new(format!("element {number} of {list}: {}", self.what))
     }
 }
 

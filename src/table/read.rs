@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::page::meta::TreeRoot;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
+use crate::table::codec::{Codec, KeyCodec, Leading, PrefixCodec};
 use crate::table::range::{ByteBounds, ErrorContext};
 use crate::table::{decode_entry, decode_value, values_of, Range, RangeOwned, Table, TableInfo};
 use crate::tree::{self, FlatIndex, Tree};
@@ -263,6 +263,20 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     {
         self.txn.check_process()?;
         let bounds = ByteBounds::prefix(&K::encode_prefix(&prefix)?);
+        Ok(Range::of_snapshot(self.byte_range(bounds), self.place()))
+    }
+
+    /// Returns the entries whose keys begin with these components: for keys of the type `(&str, u16,
+    /// u64)`, a tuple such as `("t017",)` or `("t017", 5)`.
+    ///
+    /// # Errors
+    /// As [`range`](ReadTable::range).
+    pub fn starting_with<P>(&self, components: P) -> Result<Range<'_, K, V>>
+    where
+        K: Leading<P>,
+    {
+        self.txn.check_process()?;
+        let bounds = ByteBounds::prefix(&K::encode_leading(&components)?);
         Ok(Range::of_snapshot(self.byte_range(bounds), self.place()))
     }
 

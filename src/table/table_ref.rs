@@ -11,7 +11,7 @@ use std::ops::RangeBounds;
 
 use crate::error::{Error, Result};
 use crate::pager::PageRead as _;
-use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
+use crate::table::codec::{Codec, KeyCodec, Leading, PrefixCodec};
 use crate::table::range::{ByteBounds, ErrorContext};
 use crate::table::{decode_entry, decode_value, values_of, EntriesOwned, Range};
 use crate::tree;
@@ -126,6 +126,19 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
     {
         self.access.check_process()?;
         Ok(self.byte_range(ByteBounds::prefix(&K::encode_prefix(&prefix)?)))
+    }
+
+    /// Returns the entries whose keys begin with these components: for keys of the type `(&str, u16,
+    /// u64)`, a tuple such as `("t017",)` or `("t017", 5)`.
+    ///
+    /// # Errors
+    /// As [`range`](TableRef::range).
+    pub fn starting_with<P>(&self, components: P) -> Result<Range<'_, K, V>>
+    where
+        K: Leading<P>,
+    {
+        self.access.check_process()?;
+        Ok(self.byte_range(ByteBounds::prefix(&K::encode_leading(&components)?)))
     }
 
     /// Returns the entry with the least key.

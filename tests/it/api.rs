@@ -1,5 +1,6 @@
 //! The public API: transactions, handles, tables, limits, ranges and errors.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -756,10 +757,39 @@ fn prefixes_of_text_and_of_tuples_select_their_keys() {
     for (tenant, count) in [("", 2), ("t", 3), ("t0", 4), ("t01", 5), ("t02", 0)] {
         assert_eq!(items.prefix(tenant).expect("prefix").count(), count, "{tenant}");
     }
+    assert_eq!(items.starting_with(("t",)).expect("one component").count(), 3);
     let users = txn.table(USERS).expect("table");
     for (prefix, count) in [("", 14), ("t", 12), ("t0", 9), ("t\u{10ffff}", 3), ("\u{10ffff}", 2)] {
         assert_eq!(users.prefix(prefix).expect("prefix").count(), count, "{prefix}");
     }
+}
+
+#[test]
+fn any_number_of_leading_components_selects_keys_in_both_transactions() {
+    const READINGS: Table<(&str, Reverse<u16>, String, u64), u8> = Table::new("readings");
+    let db = TestDb::memory(Options::new());
+    let mut txn = db.begin_write().expect("begins");
+    let mut readings = txn.table(READINGS).expect("table");
+    for (place, sensor, kind) in [("roof", 1, "heat"), ("roof", 2, "heat"), ("roof", 2, "wind"), ("roo", 2, "heat")] {
+        for time in [10, 20] {
+            readings.insert((place, Reverse(sensor), kind.to_string(), time), 0).expect("insert");
+        }
+    }
+    let heat = || "heat".to_string();
+    let found = [
+        readings.starting_with(("roof",)).expect("one").count(),
+        readings.starting_with(("roof", Reverse(2))).expect("two").count(),
+        readings.starting_with(("roof", Reverse(2), heat())).expect("three").count(),
+        readings.starting_with(("roof", Reverse(3))).expect("none").count(),
+    ];
+    assert_eq!(found, [6, 4, 2, 0]);
+    txn.commit().expect("commit");
+    let readings = db.begin_read().expect("begins").table(READINGS).expect("table");
+    let sensors = readings.starting_with(("roof",)).expect("one").map(|entry| entry.expect("entry").0 .1 .0);
+    assert_eq!(sensors.collect::<Vec<_>>(), [2, 2, 2, 2, 1, 1]);
+    let times = readings.starting_with(("roof", Reverse(2), heat())).expect("three").rev();
+    assert_eq!(times.map(|entry| entry.expect("entry").0 .3).collect::<Vec<_>>(), [20, 10]);
+    assert_eq!(readings.starting_with(("\0",)).map(drop).expect_err("a zero byte").kind(), ErrorKind::Usage);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Floor: table. Big-endian, so that bytes sort like the numbers. The sign bit of signed numbers is
 //! flipped, so that negative numbers sort first.
 
+use super::text::{put_escaped, take_escaped};
 use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};
 use crate::error::Result;
 
@@ -28,7 +29,7 @@ fn split<'a, const N: usize>(bytes: &mut &'a [u8], name: &str) -> Result<&'a [u8
 /// Implements a codec of fixed length from two expressions: item to array, and array to item or
 /// error.
 macro_rules! fixed {
-    ($type:ty, $bytes:expr, |$item:ident| $to:expr, |$array:ident| $from:expr) => {
+    ($type:ty, $bytes:expr, |$item:ident| $to:expr, |$array:ident| $from:expr $(, { $($lists:item)* })?) => {
         impl Codec for $type {
             type Item<'a> = $type;
             type Owned = $type;
@@ -79,6 +80,8 @@ macro_rules! fixed {
                 let $array: [u8; $bytes] = *split(bytes, stringify!($type))?;
                 $from
             }
+
+            $($($lists)*)?
         }
     };
 }
@@ -119,7 +122,32 @@ macro_rules! float {
     )* };
 }
 
-unsigned!(u8 u16 u32 u64 u128);
+// A list of `u8` is the codec `bytes`.
+fixed!(u8, 1, |item| [item], |bytes| Ok(bytes[0]), {
+    fn list_name() -> String {
+        "bytes".to_string()
+    }
+
+    #[inline]
+    fn encode_list<'a>(items: &'a [u8]) -> Result<Encoded<'a>> {
+        Ok(Encoded::Borrowed(items))
+    }
+
+    #[inline]
+    fn decode_list(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
+        Ok(bytes.to_vec())
+    }
+
+    fn put_list(items: &[u8], out: &mut Encoded<'_>) -> Result<()> {
+        put_escaped(items, out);
+        Ok(())
+    }
+
+    fn take_list<'a>(bytes: &mut &'a [u8]) -> Result<Vec<u8>, CodecError> {
+        take_escaped(bytes)
+    }
+});
+unsigned!(u16 u32 u64 u128);
 signed!(i8 i16 i32 i64 i128);
 float! {
     f32, u32, 1 << 31;

@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use super::{Codec, CodecError, Encoded, KeyCodec, PrefixCodec};
 use crate::error::ErrorKind;
 
-fn bytes_of<C: Codec>(item: &C::Item<'_>) -> Vec<u8> {
+pub(super) fn bytes_of<C: Codec>(item: &C::Item<'_>) -> Vec<u8> {
     C::encode(item).expect("encodes").to_vec()
 }
 
 /// Checks that decoding the encoded bytes returns the item, borrowed and owned.
-fn round_trip<C>(item: C::Owned)
+pub(super) fn round_trip<C>(item: C::Owned)
 where
     C: for<'a> Codec<Item<'a> = <C as Codec>::Owned>,
     C::Owned: PartialEq + Debug + Clone,
@@ -26,7 +26,7 @@ where
 }
 
 /// Checks that the encoded bytes sort like the items, by `compare`.
-fn same_order<C>(a: &C::Owned, b: &C::Owned, compare: impl Fn(&C::Owned, &C::Owned) -> Ordering)
+pub(super) fn same_order<C>(a: &C::Owned, b: &C::Owned, compare: impl Fn(&C::Owned, &C::Owned) -> Ordering)
 where
     C: for<'a> KeyCodec<Item<'a> = <C as Codec>::Owned>,
     C::Owned: Debug,
@@ -35,11 +35,11 @@ where
 }
 
 /// Bytes with many 0x00, 0x01 and 0xFF, the values that matter for the escape.
-fn nasty() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn nasty() -> impl Strategy<Value = Vec<u8>> {
     vec(prop_oneof![Just(0u8), Just(0), Just(1), Just(0xFE), Just(0xFF), any::<u8>()], 0..6)
 }
 
-fn nasty_text() -> impl Strategy<Value = String> {
+pub(super) fn nasty_text() -> impl Strategy<Value = String> {
     vec(prop_oneof![Just('\0'), Just('\0'), Just('\u{1}'), Just('a'), Just('\u{10FFFF}'), any::<char>()], 0..6)
         .prop_map(String::from_iter)
 }
@@ -248,7 +248,7 @@ fn floats_sort_by_total_order() {
     assert!(keys.is_sorted_by(|a, b| a < b), "{keys:?}");
 }
 
-fn refusal<C: Codec>(bytes: &[u8]) -> String {
+pub(super) fn refusal<C: Codec>(bytes: &[u8]) -> String {
     C::decode(bytes).err().as_ref().map(CodecError::to_string).unwrap_or_else(|| "accepted".to_string())
 }
 

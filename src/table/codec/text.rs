@@ -46,7 +46,7 @@ fn zero_byte(borrowed: &str, owned: &str) -> Error {
 }
 
 /// Appends a component with any content (TEXT-1).
-fn put_escaped(bytes: &[u8], out: &mut Encoded<'_>) {
+pub(super) fn put_escaped(bytes: &[u8], out: &mut Encoded<'_>) {
     let mut chunks = bytes.split(|&byte| byte == 0);
     out.push(chunks.next().unwrap_or_default());
     for chunk in chunks {
@@ -90,7 +90,7 @@ fn take_plain<'a>(bytes: &mut &'a [u8], owned: &str) -> Result<&'a [u8], CodecEr
 }
 
 /// Removes a component with any content from the front and returns it.
-fn take_escaped(bytes: &mut &[u8]) -> Result<Vec<u8>, CodecError> {
+pub(super) fn take_escaped(bytes: &mut &[u8]) -> Result<Vec<u8>, CodecError> {
     let mut item = Vec::new();
     loop {
         let (at, mark) = next_zero(bytes)?;
@@ -104,7 +104,7 @@ fn take_escaped(bytes: &mut &[u8]) -> Result<Vec<u8>, CodecError> {
     }
 }
 
-/// Implements the codecs of the four text and bytes types from their differences.
+/// Implements the codecs of text and bytes types from their differences.
 macro_rules! variable {
     (
         $type:ty, item $item:ty, owned $owned:ty, name $name:literal, prefix $prefix:ty,
@@ -203,13 +203,13 @@ variable! {
 }
 
 variable! {
-    Vec<u8>, item Vec<u8>, owned Vec<u8>, name "bytes", prefix &'a [u8],
+    Box<[u8]>, item Box<[u8]>, owned Box<[u8]>, name "bytes", prefix &'a [u8],
     bytes |item| item,
-    decode |bytes| Ok(bytes.to_vec()),
+    decode |bytes| Ok(bytes.into()),
     to_owned |item| item,
     put |item, out| {
         put_escaped(item, out);
         Ok(())
     },
-    take |bytes| take_escaped(bytes)
+    take |bytes| take_escaped(bytes).map(Vec::into_boxed_slice)
 }

@@ -1,10 +1,11 @@
 //! Tuples of 2 to 6 components, as keys and as values.
 //!
 //! Floor: table. Every component except the last is written as a `Part`, whose bytes show where it
-//! ends; the last one takes the remaining bytes. Tuples sort by the first component, then the
-//! second, and so on, because no encoded part is a prefix of another.
+//! ends; the last one takes the remaining bytes. A tuple that is such a component itself writes its
+//! last component as a `Part` too. Tuples sort by the first component, then the second, and so on,
+//! because no encoded part is a prefix of another.
 
-use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};
+use super::{Codec, CodecError, Encoded, KeyCodec, Leading, Part, PrefixCodec};
 use crate::error::Result;
 
 /// Implements tuples of one length: first component, middle components, last component.
@@ -46,6 +47,26 @@ macro_rules! tuple {
             }
         }
 
+        impl<$first: Part, $($part: Part,)* $last: Part> Part for ($first, $($part,)* $last) {
+            #[inline]
+            fn put(item: &Self::Item<'_>, out: &mut Encoded<'_>) -> Result<()> {
+                let ($first_item, $($item,)* $last_item) = item;
+                $first::put($first_item, out)?;
+                $($part::put($item, out)?;)*
+                $last::put($last_item, out)
+            }
+
+            #[inline]
+            fn take<'a>(bytes: &mut &'a [u8]) -> Result<Self::Item<'a>, CodecError> {
+                let at = |number| move |e: CodecError| e.in_component(number, &Self::name());
+                Ok((
+                    $first::take(bytes).map_err(at(1))?,
+                    $($part::take(bytes).map_err(at($number))?,)*
+                    $last::take(bytes).map_err(at($count))?,
+                ))
+            }
+        }
+
         impl<$first: Part + KeyCodec, $($part: Part + KeyCodec,)* $last: KeyCodec> KeyCodec
             for ($first, $($part,)* $last)
         {
@@ -66,6 +87,27 @@ macro_rules! tuple {
             fn encode_prefix<'a>(prefix: &'a Self::Prefix<'_>) -> Result<Encoded<'a>> {
                 let mut out = Encoded::new();
                 $first::put(prefix, &mut out)?;
+                Ok(out)
+            }
+        }
+
+        leading!(($first $($part)*; $last),; $first $first_item $($part $item)*);
+    };
+}
+
+/// Implements `Leading` for one, two, and so on of the components before the last one.
+macro_rules! leading {
+    ($tuple:tt, $($done:ident $item:ident)*;) => {};
+    ($tuple:tt, $($done:ident $item:ident)*; $next:ident $next_item:ident $($rest:tt)*) => {
+        leading!(@some $tuple, $($done $item)* $next $next_item);
+        leading!($tuple, $($done $item)* $next $next_item; $($rest)*);
+    };
+    (@some ($($part:ident)*; $last:ident), $($done:ident $item:ident)*) => {
+        impl<'k, $($part: Part + KeyCodec,)* $last: KeyCodec> Leading<($($done::Item<'k>,)*)> for ($($part,)* $last) {
+            fn encode_leading(components: &($($done::Item<'k>,)*)) -> Result<Encoded<'static>> {
+                let ($($item,)*) = components;
+                let mut out = Encoded::new();
+                $($done::put($item, &mut out)?;)*
                 Ok(out)
             }
         }
