@@ -20,6 +20,22 @@
 //! | `Vec<T>` | `Vec<u64>` | see [Lists](#lists) |
 //! | [`Reverse<T>`](std::cmp::Reverse) | `Reverse<u64>` | inverted, so that they sort in descending order |
 //!
+//! With a [feature](#features) of the crate:
+//!
+//! | feature | types | name | bytes |
+//! |---|---|---|---|
+//! | `uuid` | `Uuid` | `uuid` | the 16 bytes |
+//! | `chrono` | `DateTime<Utc>` | `timestamp` | seconds since 1970 as `i64`, nanoseconds as `u32` |
+//! | | `NaiveDate` | `date` | days since 1970-01-01 as `i32` |
+//! | | `NaiveTime` | `time` | seconds since midnight and nanoseconds, as `u32` |
+//! | | `NaiveDateTime` | `datetime` | a `date`, then a `time` |
+//! | | `TimeDelta` | `duration` | seconds as `i64`, rounded down, nanoseconds as `u32` |
+//! | `time` | `UtcDateTime`, `OffsetDateTime` | `timestamp` | as above |
+//! | | `Date`, `Time`, `PrimitiveDateTime`, `Duration` | `date`, `time`, `datetime`, `duration` | as above |
+//! | `serde` | `Postcard<T>` (values only) | `postcard<acme.order.v1>`, see [`Named`] | postcard |
+//! | `json` | `Json<T>` (values only) | `json<acme.order.v1>`, `json<any>` | JSON text |
+//! | `zerocopy` | `InPlace<T>`, `InPlace<[T]>` (values only) | `inplace<acme.sample.v1>` | those in memory |
+//!
 //! Types that share a name share their bytes: a table that was written as `Table<String, u64>` may
 //! be opened as `Table<&str, u64>`. `usize` and `isize` have no codec, because their width depends
 //! on the machine: a file would not open on another one. Use `u64` and `i64`.
@@ -106,6 +122,18 @@
 //! assert_eq!(*Vec::<Option<&str>>::encode(&vec![None, Some("a")])?, *b"\0\x01a\0\0");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Structs as keys
+//!
+//! [`key_struct!`](crate::key_struct) declares a struct whose bytes and name are those of the tuple
+//! of its fields.
+//!
+//! # Features
+//!
+//! The crate has the features `chrono`, `json`, `serde`, `time`, `uuid` and `zerocopy`. None of them
+//! is on by default, and each adds only the crate that it names (`serde` also postcard, `json` serde
+//! and serde_json). A file does not depend on them: a program without a feature can copy, check and
+//! compact its tables, and open them as bytes.
 //!
 //! # Bytes and types
 //!
@@ -194,22 +222,47 @@
 //! # Ok::<(), mapleaf::Error>(())
 //! ```
 
+#[cfg(any(feature = "chrono", feature = "time"))]
+mod calendar;
+#[cfg(feature = "chrono")]
+mod chrono_types;
 #[cfg(test)]
 mod compound_tests;
+mod encoded;
+#[cfg(test)]
+mod feature_tests;
+mod fixed;
+#[cfg(feature = "zerocopy")]
+mod in_place;
+#[cfg(feature = "json")]
+mod json_values;
+mod key_struct;
 mod list;
+mod named;
 mod option;
+#[cfg(feature = "serde")]
+mod postcard_values;
 mod reverse;
 mod scalars;
 #[cfg(test)]
 mod tests;
 mod text;
+#[cfg(feature = "time")]
+mod time_types;
 mod tuples;
+#[cfg(feature = "uuid")]
+mod uuids;
 
-use std::borrow::Cow;
-use std::fmt;
-use std::ops::Deref;
+use crate::error::Result;
 
-use crate::error::{Error, Result};
+pub use encoded::{CodecError, Encoded};
+#[cfg(feature = "zerocopy")]
+pub use in_place::InPlace;
+#[cfg(feature = "json")]
+pub use json_values::Json;
+pub use named::Named;
+#[cfg(feature = "serde")]
+pub use postcard_values::Postcard;
 
 /// Encodes items as bytes and decodes them.
 ///
@@ -348,149 +401,5 @@ pub trait Part: Codec {
     #[doc(hidden)]
     fn take_list<'a>(bytes: &mut &'a [u8]) -> Result<Vec<Self::Item<'a>>, CodecError> {
         list::take::<Self>(bytes)
-    }
-}
-
-/// Encoded bytes: borrowed from the item, stored inline if short, or on the heap.
-///
-/// Dereferences to `[u8]`. Encoding text, bytes, integers and short tuples of integers does not
-/// allocate.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Encoded<'a> {
-    /// The item's own bytes.
-    Borrowed(&'a [u8]),
-    /// Up to 16 bytes, and the number of bytes in use.
-    Inline([u8; INLINE_BYTES], u8),
-    /// All others.
-    Heap(Vec<u8>),
-}
-
-/// Room for the widest integer, and for `(u64, u64)`.
-const INLINE_BYTES: usize = 16;
-
-/// First capacity on the heap, for bytes that outgrow the inline form. Typical tuple keys fit, so
-/// they move only once.
-const HEAP_START_BYTES: usize = 64;
-
-impl Encoded<'_> {
-    /// Empty, to be filled with [`Encoded::push`].
-    #[inline]
-    pub const fn new() -> Encoded<'static> {
-        Encoded::Inline([0; INLINE_BYTES], 0)
-    }
-
-    /// A copy of the bytes, inline if they are short.
-    #[inline]
-    pub fn copied(bytes: &[u8]) -> Encoded<'static> {
-        let mut out = Encoded::new();
-        out.push(bytes);
-        out
-    }
-
-    /// Appends bytes.
-    #[inline]
-    pub fn push(&mut self, bytes: &[u8]) {
-        match self {
-            Encoded::Heap(all) => return all.extend_from_slice(bytes),
-            Encoded::Inline(all, len) => {
-                let start = usize::from(*len);
-                if let Some(room) = all.get_mut(start..start + bytes.len()) {
-                    room.copy_from_slice(bytes);
-                    *len = (start + bytes.len()) as u8;
-                    return;
-                }
-            }
-            Encoded::Borrowed(_) => {}
-        }
-        self.spill(bytes);
-    }
-
-    /// The bytes, to be changed.
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        if let Encoded::Borrowed(bytes) = self {
-            *self = Encoded::Heap(bytes.to_vec());
-        }
-        match self {
-            Encoded::Inline(bytes, len) => &mut bytes[..usize::from(*len).min(INLINE_BYTES)],
-            Encoded::Heap(bytes) => bytes,
-            Encoded::Borrowed(_) => &mut [],
-        }
-    }
-
-    /// Moves to the heap and appends `more`.
-    #[cold]
-    fn spill(&mut self, more: &[u8]) {
-        let mut all = Vec::with_capacity(HEAP_START_BYTES.max(self.len() + more.len()));
-        all.extend_from_slice(self);
-        all.extend_from_slice(more);
-        *self = Encoded::Heap(all);
-    }
-}
-
-impl Default for Encoded<'_> {
-    fn default() -> Self {
-        Encoded::new()
-    }
-}
-
-impl Deref for Encoded<'_> {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        match self {
-            Encoded::Borrowed(bytes) => bytes,
-            // The variant is public, so the length may be invalid: `min` avoids a panic.
-            Encoded::Inline(bytes, len) => &bytes[..usize::from(*len).min(INLINE_BYTES)],
-            Encoded::Heap(bytes) => bytes,
-        }
-    }
-}
-
-impl AsRef<[u8]> for Encoded<'_> {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-/// The error for bytes that a codec cannot decode.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CodecError {
-    what: Cow<'static, str>,
-}
-
-impl CodecError {
-    /// An error with this text, which says what was found and what was expected.
-    #[cold]
-    pub fn new(what: impl Into<Cow<'static, str>>) -> CodecError {
-        CodecError { what: what.into() }
-    }
-
-    /// Adds the component of a tuple, counted from 1.
-    #[cold]
-    fn in_component(self, number: usize, tuple: &str) -> CodecError {
-        CodecError::new(format!("component {number} of {tuple}: {}", self.what))
-    }
-
-    /// Adds the element of a list, counted from 1.
-    #[cold]
-    fn in_element(self, number: usize, list: &str) -> CodecError {
-        CodecError::new(format!("element {number} of {list}: {}", self.what))
-    }
-}
-
-impl fmt::Display for CodecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for CodecError {}
-
-impl From<CodecError> for Error {
-    #[cold]
-    fn from(e: CodecError) -> Error {
-        Error::Decode { path: None, table: None, what: e.what.into_owned() }
     }
 }

@@ -13,7 +13,7 @@ use super::{Codec, Encoded, KeyCodec, Leading, Part, PrefixCodec};
 use crate::error::ErrorKind;
 
 /// The bytes of an item as a component before the last one.
-fn part_of<C: Part>(item: &C::Item<'_>) -> Vec<u8> {
+pub(super) fn part_of<C: Part>(item: &C::Item<'_>) -> Vec<u8> {
     let mut out = Encoded::new();
     C::put(item, &mut out).expect("can be a component");
     out.to_vec()
@@ -21,7 +21,7 @@ fn part_of<C: Part>(item: &C::Item<'_>) -> Vec<u8> {
 
 /// Checks the properties of a key codec for two items: alone, as the first component of a tuple and
 /// as the last one.
-fn is_key<C>(a: &C::Owned, b: &C::Owned)
+pub(super) fn is_key<C>(a: &C::Owned, b: &C::Owned)
 where
     C: Part + for<'a> KeyCodec<Item<'a> = <C as Codec>::Owned>,
     C::Owned: Ord + Debug + Clone,
@@ -150,6 +150,35 @@ proptest! {
     }
 }
 
+crate::key_struct! {
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    struct Visit {
+        place: String,
+        day: Reverse<u16>,
+        notes: Vec<String>,
+    }
+}
+
+proptest! {
+    #[test]
+    fn structs_are_keys_like_the_tuples_of_their_fields(
+        a in (nasty_text(), 0..3u16, vec(nasty_text(), 0..3)),
+        b in (nasty_text(), 0..3u16, vec(nasty_text(), 0..3)),
+    ) {
+        type Tuple = (String, Reverse<u16>, Vec<String>);
+        let visit = |(place, day, notes): (String, u16, Vec<String>)| Visit { place, day: Reverse(day), notes };
+        let (x, y) = (visit(a.clone()), visit(b));
+        is_key::<Visit>(&x, &y);
+        let tuple: Tuple = (a.0, Reverse(a.1), a.2);
+        prop_assert_eq!(bytes_of::<Visit>(&x), bytes_of::<Tuple>(&tuple));
+        prop_assert_eq!(part_of::<Visit>(&x), part_of::<Tuple>(&tuple));
+        prop_assert_eq!(&*Visit::encode_key(&x).expect("encodes"), bytes_of::<Visit>(&x));
+        let place = (tuple.0.clone(),);
+        prop_assert_eq!(&*Visit::encode_leading(&place).expect("encodes"), &*Tuple::encode_prefix(&tuple.0).expect("encodes"));
+        prop_assert_eq!(&*Visit::encode_prefix(&tuple.0).expect("encodes"), &*Tuple::encode_prefix(&tuple.0).expect("encodes"));
+    }
+}
+
 /// Names are stored in files: changing one makes tables unreadable.
 #[test]
 fn names_of_compound_codecs_never_change() {
@@ -164,6 +193,7 @@ fn names_of_compound_codecs_never_change() {
         (Vec::<Vec<Option<i8>>>::name(), "Vec<Vec<Option<i8>>>"),
         (Reverse::<u64>::name(), "Reverse<u64>"),
         (Reverse::<(String, Reverse<u8>)>::name(), "Reverse<(str,Reverse<u8>)>"),
+        (Visit::name(), "(str,Reverse<u16>,Vec<str>)"),
         (<((u8, &str), Vec<u16>)>::name(), "((u8,str),Vec<u16>)"),
     ];
     for (name, expected) in names {
@@ -181,7 +211,7 @@ fn bytes_of_compound_codecs_never_change() {
     assert_eq!(bytes_of::<Option<&str>>(&Some("ab")), b"\x01ab");
     assert_eq!(part_of::<Option<&str>>(&Some("ab")), b"\x01ab\0\0");
     assert_eq!(bytes_of::<Option<Option<()>>>(&Some(Some(()))), [1, 1]);
-    assert_eq!(bytes_of::<Vec<u16>>(&vec![]), []);
+    assert_eq!(bytes_of::<Vec<u16>>(&vec![]), b"");
     assert_eq!(bytes_of::<Vec<u16>>(&vec![1, 2]), [0, 1, 0, 2]);
     assert_eq!(part_of::<Vec<u16>>(&vec![]), [0]);
     assert_eq!(part_of::<Vec<u16>>(&vec![1, 2]), [1, 0, 1, 1, 0, 2, 0]);
@@ -225,7 +255,7 @@ fn invalid_bytes_of_compound_codecs_are_refused_with_a_reason() {
 
 #[test]
 fn elements_without_bytes_are_refused_because_their_number_would_be_lost() {
-    assert_eq!(bytes_of::<Vec<[u8; 0]>>(&vec![]), []);
+    assert_eq!(bytes_of::<Vec<[u8; 0]>>(&vec![]), b"");
     let error = Vec::<[u8; 0]>::encode(&vec![[]]).expect_err("refuses");
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.to_string().contains("an element of Vec<[u8;0]> has no bytes"), "{error}");

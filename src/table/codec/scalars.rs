@@ -3,92 +3,14 @@
 //! Floor: table. Big-endian, so that bytes sort like the numbers. The sign bit of signed numbers is
 //! flipped, so that negative numbers sort first.
 
+use super::fixed::{exactly, fixed, split, wrong_length};
 use super::text::{put_escaped, take_escaped};
 use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};
 use crate::error::Result;
 
-/// The bytes as an array, or an error with both lengths.
-#[inline]
-fn exactly<const N: usize>(bytes: &[u8], name: &str) -> Result<[u8; N], CodecError> {
-    bytes.try_into().map_err(|_| wrong_length(bytes.len(), N, name))
-}
-
-#[cold]
-fn wrong_length(found: usize, wanted: usize, name: &str) -> CodecError {
-    CodecError::new(format!("{found} bytes where {name} has {wanted}"))
-}
-
-/// Removes `N` bytes from the front and returns them.
-#[inline]
-fn split<'a, const N: usize>(bytes: &mut &'a [u8], name: &str) -> Result<&'a [u8; N], CodecError> {
-    let (first, rest) = bytes.split_first_chunk().ok_or_else(|| wrong_length(bytes.len(), N, name))?;
-    *bytes = rest;
-    Ok(first)
-}
-
-/// Implements a codec of fixed length from two expressions: item to array, and array to item or
-/// error.
-macro_rules! fixed {
-    ($type:ty, $bytes:expr, |$item:ident| $to:expr, |$array:ident| $from:expr $(, { $($lists:item)* })?) => {
-        impl Codec for $type {
-            type Item<'a> = $type;
-            type Owned = $type;
-
-            fn name() -> String {
-                stringify!($type).to_string()
-            }
-
-            #[inline]
-            fn encode<'a>(item: &'a Self::Item<'_>) -> Result<Encoded<'a>> {
-                let $item = *item;
-                let array: [u8; $bytes] = $to;
-                Ok(Encoded::copied(&array))
-            }
-
-            #[inline]
-            fn decode(bytes: &[u8]) -> Result<$type, CodecError> {
-                let $array: [u8; $bytes] = exactly(bytes, stringify!($type))?;
-                $from
-            }
-
-            #[inline]
-            fn to_owned(item: Self::Item<'_>) -> $type {
-                item
-            }
-        }
-
-        impl KeyCodec for $type {
-            type Key<'a> = Self::Item<'a>;
-
-            #[inline]
-            fn encode_key<'a>(key: &'a Self::Key<'_>) -> Result<Encoded<'a>> {
-                Self::encode(key)
-            }
-        }
-
-        impl Part for $type {
-            #[inline]
-            fn put(item: &Self::Item<'_>, out: &mut Encoded<'_>) -> Result<()> {
-                let $item = *item;
-                let array: [u8; $bytes] = $to;
-                out.push(&array);
-                Ok(())
-            }
-
-            #[inline]
-            fn take(bytes: &mut &[u8]) -> Result<$type, CodecError> {
-                let $array: [u8; $bytes] = *split(bytes, stringify!($type))?;
-                $from
-            }
-
-            $($($lists)*)?
-        }
-    };
-}
-
 macro_rules! unsigned {
     ($($type:ty)*) => { $(
-        fixed!($type, { size_of::<$type>() }, |item| item.to_be_bytes(), |bytes| Ok(<$type>::from_be_bytes(bytes)));
+        fixed!($type, stringify!($type), { size_of::<$type>() }, |item| item.to_be_bytes(), |bytes| Ok(<$type>::from_be_bytes(bytes)));
     )* };
 }
 
@@ -96,6 +18,7 @@ macro_rules! signed {
     ($($type:ty)*) => { $(
         fixed!(
             $type,
+            stringify!($type),
             { size_of::<$type>() },
             |item| (item ^ <$type>::MIN).to_be_bytes(),
             |bytes| Ok(<$type>::from_be_bytes(bytes) ^ <$type>::MIN)
@@ -109,6 +32,7 @@ macro_rules! float {
     ($($type:ty, $bits:ty, $sign:expr;)*) => { $(
         fixed!(
             $type,
+            stringify!($type),
             { size_of::<$type>() },
             |item| {
                 let bits = item.to_bits();
@@ -123,7 +47,7 @@ macro_rules! float {
 }
 
 // A list of `u8` is the codec `bytes`.
-fixed!(u8, 1, |item| [item], |bytes| Ok(bytes[0]), {
+fixed!(u8, "u8", 1, |item| [item], |bytes| Ok(bytes[0]), {
     fn list_name() -> String {
         "bytes".to_string()
     }
@@ -143,7 +67,7 @@ fixed!(u8, 1, |item| [item], |bytes| Ok(bytes[0]), {
         Ok(())
     }
 
-    fn take_list<'a>(bytes: &mut &'a [u8]) -> Result<Vec<u8>, CodecError> {
+    fn take_list(bytes: &mut &[u8]) -> Result<Vec<u8>, CodecError> {
         take_escaped(bytes)
     }
 });
@@ -154,13 +78,13 @@ float! {
     f64, u64, 1 << 63;
 }
 
-fixed!(bool, 1, |item| [u8::from(item)], |bytes| match bytes[0] {
+fixed!(bool, "bool", 1, |item| [u8::from(item)], |bytes| match bytes[0] {
     0 => Ok(false),
     1 => Ok(true),
     other => Err(CodecError::new(format!("{other} is not a bool (0 or 1)"))),
 });
 
-fixed!(char, 4, |item| u32::from(item).to_be_bytes(), |bytes| {
+fixed!(char, "char", 4, |item| u32::from(item).to_be_bytes(), |bytes| {
     let code = u32::from_be_bytes(bytes);
     char::from_u32(code).ok_or_else(|| CodecError::new(format!("{code:#x} is not a char")))
 });

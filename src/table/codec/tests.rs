@@ -226,7 +226,7 @@ fn encoded_bytes_never_change() {
     assert_eq!(bytes_of::<f32>(&-1.0), [0x40, 0x7F, 0xFF, 0xFF]);
     assert_eq!(bytes_of::<bool>(&true), [1]);
     assert_eq!(bytes_of::<char>(&'\u{1F980}'), [0, 1, 0xF9, 0x80]);
-    assert_eq!(bytes_of::<()>(&()), []);
+    assert_eq!(bytes_of::<()>(&()), b"");
     assert_eq!(bytes_of::<(&str, u16)>(&("ab", 7)), b"ab\0\0\x00\x07");
     assert_eq!(bytes_of::<(Vec<u8>, Vec<u8>)>(&(vec![0, 1], vec![0])), b"\0\xFF\x01\0\0\0");
 }
