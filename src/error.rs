@@ -17,6 +17,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// failure is harmless.
 pub(crate) fn best_effort<T, E>(_: std::result::Result<T, E>) {}
 
+/// The path of a database in memory in errors.
+pub(crate) const IN_MEMORY: &str = "(memory)";
+
 /// Kind of an [`Error`], for callers that branch on it. `kvctl` maps each kind to an exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
@@ -69,9 +72,9 @@ pub enum Error {
     },
     /// A child process used a handle that it inherited through `fork`. The parent goes on writing
     /// to the pages, so the child cannot trust what it would read. Open the database again in the
-    /// child, after the parent has closed it or if both only read; inherited handles need not be
-    /// dropped first. Its kind is [`ErrorKind::Usage`].
-    #[error("{}this handle was inherited through fork and cannot be used in the child; open the database again in this process", at_path(.path))]
+    /// child, or attach to one in shared memory ([`Db::attach`](crate::Db::attach)); inherited
+    /// handles need not be dropped first. Its kind is [`ErrorKind::Usage`].
+    #[error("{}this handle was inherited through fork and cannot be used in the child; {}", at_path(.path), way_in(.path))]
     Inherited {
         /// The file, where known.
         path: Option<PathBuf>,
@@ -252,6 +255,16 @@ fn way_out(whole: Option<u64>) -> String {
             format!("the state of transaction {txn} is whole: 'kvctl recover FILE' or Options::recover goes back to it")
         }
         None => "no state is whole: 'kvctl salvage FILE OUT' or Db::salvage copies what can be read".to_string(),
+    }
+}
+
+/// How a child gets to a database that its parent has.
+fn way_in(path: &Option<PathBuf>) -> &'static str {
+    match path {
+        Some(path) if path.as_os_str() == IN_MEMORY => {
+            "a database in memory is opened in a child by Db::attach, if it was made with Options::shared_memory"
+        }
+        _ => "open the database again in this process",
     }
 }
 

@@ -69,7 +69,7 @@
 //!   value that you have borrowed. If one truncates the file, calls return [`ErrorKind::Fault`],
 //!   and borrowed values read as zeros ([`Options::fault_guard`]).
 //! - **Not after `fork`**: in a child process, every call through an inherited handle is an error.
-//!   The child must open its databases again.
+//!   The child must open its databases again, or attach to those in shared memory ([`Db::attach`]).
 //! - **Stacks**: a thread that uses a database needs 64 KiB of stack, besides what your own codecs
 //!   and progress callbacks use.
 //! - **Local file systems** only, on **64-bit Linux** only: growing under readers needs its
@@ -82,6 +82,7 @@
 //! |---|---|
 //! | [`Db`], [`Options`] | open, begin transactions, statistics, check, compact, recover, salvage |
 //! | [`ReadTxn`], [`WriteTxn`] | a snapshot; changes to the latest state |
+//! | [`Options::shared_memory`], [`Db::share`], [`Db::attach`] | a database in memory that several processes use |
 //! | [`Durability`], [`PendingCommit`], [`Db::sync`], [`Db::checkpoint`] | what a commit survives, and when |
 //! | [`Table`], [`ReadTable`], [`TableMut`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
 //! | [`codec`] | the types of keys and values, and an example of a [codec of your own](codec#codecs-of-your-own) |
@@ -121,7 +122,7 @@ pub use crate::txn::write::commit::{Durability, PendingCommit};
 pub use crate::txn::write::shared::WriteTxn;
 pub use db::{
     inspect, CheckReport, CompactReport, Db, Finding, MemberInfo, Options, PageCache, Pin, PinnedBy, Presence,
-    ReaderInfo, RecoverReport, SalvageReport, SalvagedTable, Space, Stats, TableLoss, TreeSpace,
+    ReaderInfo, RecoverReport, SalvageReport, SalvagedTable, SharedMemory, Space, Stats, TableLoss, TreeSpace,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;

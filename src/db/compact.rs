@@ -118,10 +118,10 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
     let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.root.entries));
     // A program that opens the source without the SIGBUS handler has a handler of its own, so the
-    // copy goes without it too. A database in memory never uses the handler.
+    // copy goes without it too. A database in memory that is not shared never uses the handler.
     let guard = txn.env().mapping.has_fault_guard() || txn.env().lock.is_none();
     let options = Options::new().page_size(page_size as u32).fault_guard(guard);
-    let lock = txn.env().lock.as_ref();
+    let lock = txn.env().file_lock();
     let rights = lock.map(|lock| lock.rights().map_err(|e| Error::io("reading the mode", txn.env().path(), e)));
     let copy = Copy::begin(out, options, rights.transpose()?).map_err(|e| e.of_file(out))?;
     let mut compaction = Compaction { txn, out, copy, progress, done: 0, all: entries, untold_bytes: 0 };

@@ -5,6 +5,7 @@
 //! ```text
 //! options   options for opening
 //! stats     sizes and counts
+//! share     databases in memory that several processes use
 //! readers   the live read transactions
 //! pins      which states keep how many pages
 //! space     pages by table and kind, and the page cache
@@ -25,6 +26,7 @@ mod pins;
 mod readers;
 mod recover;
 mod salvage;
+mod share;
 mod space;
 mod stats;
 
@@ -46,6 +48,7 @@ pub use options::Options;
 pub use readers::ReaderInfo;
 pub use recover::{RecoverReport, TableLoss};
 pub use salvage::{SalvageReport, SalvagedTable};
+pub use share::SharedMemory;
 pub use space::{PageCache, Space, TreeSpace};
 pub use stats::{MemberInfo, Pin, PinnedBy, Presence, Stats};
 
@@ -104,7 +107,7 @@ impl Db {
     }
 
     /// Creates a database in memory. It behaves like one in a file, and is lost with its last
-    /// handle.
+    /// handle. [`Options::shared_memory`] makes one that several processes use.
     ///
     /// # Errors
     /// `Io` if the kernel refuses memory.
@@ -245,7 +248,7 @@ impl Db {
     /// failed.
     pub fn checkpoint(&self) -> Result<()> {
         self.writable()?;
-        match self.env().lock {
+        match self.env().file_lock() {
             Some(_) => {
                 let made = self.env().checkpoint_beside_writers(false);
                 self.env().waiters.wake_tasks();
@@ -257,7 +260,7 @@ impl Db {
 
     /// The path that the database was opened with; `None` in memory.
     pub fn path(&self) -> Option<&Path> {
-        self.env().lock.as_ref().map(|_| self.env().path())
+        self.env().file_lock().map(|_| self.env().path())
     }
 
     /// Whether this handle can only read.
@@ -275,7 +278,7 @@ impl Db {
     /// gives access to more users.
     pub fn share_rights_with(&self, file: &File) -> Result<()> {
         self.env().check_process()?;
-        let Some(lock) = &self.env().lock else { return Ok(()) };
+        let Some(lock) = self.env().file_lock() else { return Ok(()) };
         let given = lock.rights().and_then(|rights| rights.give_to(file));
         given.map_err(|e| Error::io("giving a file the mode of the database", self.env().path(), e))
     }

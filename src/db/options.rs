@@ -87,6 +87,15 @@ impl Options {
         self
     }
 
+    /// Make a database in memory one that other processes may share: children after `fork`, and
+    /// processes that get its descriptors ([`Db::share`]). A file needs no such option. Without it,
+    /// a database in memory takes no locks between processes, so its commits are faster. Default:
+    /// false.
+    pub fn shared_memory(mut self, shared_memory: bool) -> Options {
+        self.spec.shared_memory = shared_memory;
+        self
+    }
+
     /// Create the file if it does not exist. Default: true (but a read-only open never creates it).
     pub fn create(mut self, create: bool) -> Options {
         self.spec.create = create;
@@ -184,6 +193,10 @@ impl Options {
     /// As [`Db::open`]; `Usage` for an invalid page size or mode.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         open_with(path.as_ref(), &self.spec)
+    }
+
+    pub(crate) fn spec(&self) -> &OpenSpec {
+        &self.spec
     }
 
     /// Creates a database in memory.

@@ -15,8 +15,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
-use std::path::Path;
+use std::os::fd::AsFd as _;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use super::Mapping;
 use crate::hooks::{self, FlushKind, Mutant};
 use crate::sys::direct_io::{self, DurableWriter};
 use crate::sys::memory_calls::{self, Access};
-use crate::sys::{call, descriptor, file_calls, page_cache, refused};
+use crate::sys::{call, descriptor, file_calls, page_cache};
 
 /// The log extent of a database file.
 #[derive(Debug)]
@@ -249,9 +248,7 @@ impl Mapping {
         if let Some(file) = self.log_description.get() {
             return Ok(Arc::clone(file));
         }
-        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let opened = descriptor::open(File::options().read(true).write(true), Path::new(&path));
-        let file = opened.map_err(refused::by("openat"))?;
+        let file = descriptor::open_again(self.file.as_fd())?;
         page_cache::advise_random(&file);
         Ok(Arc::clone(self.log_description.get_or_init(|| Arc::new(file))))
     }

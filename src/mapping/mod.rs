@@ -124,7 +124,7 @@ pub(crate) struct Mapping {
     shared: Shared,
     page_size: usize,
     writable: bool,
-    /// Anonymous memory: nothing is flushed, and blocks are not reserved.
+    /// Memory without a file on a disk: nothing is flushed, and blocks are not reserved.
     anonymous: bool,
     current: Mutex<Arc<Window>>,
     /// The id of `current`, to read without the lock.
@@ -224,6 +224,18 @@ impl Mapping {
         Ok(mapping)
     }
 
+    /// Maps memory that processes share: a file in memory, which lives as long as one of them has
+    /// it. `joins` and `length` as in [`Mapping::of_shared_file`].
+    pub(crate) fn of_shared_memory(
+        file: File,
+        writable: bool,
+        options: MapOptions,
+        length: &FileLength,
+        joins: bool,
+    ) -> io::Result<Mapping> {
+        Mapping::new(file, writable, (true, None), Some((length, joins)), options)
+    }
+
     fn new(
         file: File,
         writable: bool,
@@ -242,7 +254,8 @@ impl Mapping {
         let in_memory = anonymous && !over_file;
         let shared = Shared {
             record: Arc::new(FaultRecord::default()),
-            fault_guard: options.fault_guard && !in_memory,
+            // Only memory of this process is always served.
+            fault_guard: options.fault_guard && (shares.is_some() || !in_memory),
             strict: hooks::is_strict(),
             file: Arc::clone(read),
             ahead: Arc::new(Ahead::new(read, len, !in_memory && !file_calls::lives_in_memory(read))),

@@ -17,7 +17,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _};
 use std::path::Path;
 
 use crate::sys::refused;
@@ -40,10 +40,26 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
 
 /// A file without a name that lives in memory.
 pub(crate) fn memory_file() -> io::Result<File> {
+    new_memory_file(0)
+}
+
+/// A file without a name that lives in memory, and that can be sealed (`seals`).
+pub(crate) fn memory_file_to_seal() -> io::Result<File> {
+    new_memory_file(libc::MFD_ALLOW_SEALING)
+}
+
+fn new_memory_file(flags: libc::c_uint) -> io::Result<File> {
     take_standard();
     // SAFETY: the name is a string with its terminating zero.
-    let new = unsafe { libc::memfd_create(c"mapleaf".as_ptr(), libc::MFD_CLOEXEC) };
+    let new = unsafe { libc::memfd_create(c"mapleaf".as_ptr(), libc::MFD_CLOEXEC | flags) };
     at_least(LOWEST, owned(new).map_err(refused::by("memfd_create"))?)
+}
+
+/// Opens the file of a descriptor once more, for reading and writing, also one without a name.
+/// Unlike a duplicate of the descriptor, the new one has locks of its own.
+pub(crate) fn open_again(file: BorrowedFd<'_>) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    open(File::options().read(true).write(true), Path::new(&path)).map_err(refused::by("openat"))
 }
 
 /// Opens `/dev/null` as each standard descriptor that is closed.

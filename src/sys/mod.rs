@@ -11,6 +11,7 @@
 //! page_cache        which pages of a file are in memory; requests some, drops some
 //! attributes        extended attributes
 //! descriptor        opens files, always above the standard descriptors
+//! seals             keeps files in memory from becoming shorter
 //! rights            copies mode, owner and group of a file to another one
 //! locks             byte-range locks that belong to an open file
 //! futex             sleeping until another process wakes
@@ -51,5 +52,6 @@ pub(crate) mod random;
 pub(crate) mod refused;
 pub(crate) mod rights;
 pub(crate) mod scratch;
+pub(crate) mod seals;
 #[cfg(feature = "testing")]
 pub(crate) mod testing;

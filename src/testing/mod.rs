@@ -56,6 +56,7 @@ pub use crate::sys::testing::confine::{
     answer_calls, die_after, interrupt_every, interruptions, limit_file_size, Answer, Argument, Matching,
 };
 
+pub use crate::sys::testing::descriptors::{memory_with_seals, receive_descriptors, send_descriptors};
 pub use crate::sys::testing::limits::{
     become_nobody, lock_process_memory, set_process_limit, split_into_areas, ProcessLimit,
 };
@@ -72,10 +73,15 @@ pub fn set_hooks(db: &Db, hooks: Arc<dyn Hooks>) {
 
 /// Opens a database with hooks that also see the flushes of opening and the steps of creation.
 pub fn open_with_hooks(options: Options, path: impl AsRef<Path>, hooks: Arc<dyn Hooks>) -> Result<Db> {
+    with_next_hooks(hooks, || options.open(path))
+}
+
+/// Runs `run`, in which the next mapping gets these hooks.
+pub fn with_next_hooks<T>(hooks: Arc<dyn Hooks>, run: impl FnOnce() -> T) -> T {
     set_next_hooks(Some(hooks));
-    let opened = options.open(path);
+    let done = run();
     set_next_hooks(None);
-    opened
+    done
 }
 
 /// Runs `run` while this thread does a step wrong, to prove that a test fails then.

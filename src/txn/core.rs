@@ -65,7 +65,7 @@ pub(crate) struct Core {
     cache_drops: AtomicU64,
     /// Flushes that had not ended when this process joined.
     pub(crate) joined_marks: JoinedMarks,
-    /// The presence of this process. `None` for a database in memory.
+    /// The presence of this process. `None` for a database in memory of its own.
     pub(crate) lock: Option<FileLock>,
 }
 
@@ -199,6 +199,11 @@ impl Core {
     pub(crate) fn drop_cache(&self) {
         self.mapping.drop_cache();
         self.live.ask_for_cache_drop();
+    }
+
+    /// The presence of this process in a file. `None` for a database in memory.
+    pub(crate) fn file_lock(&self) -> Option<&FileLock> {
+        self.lock.as_ref().filter(|lock| !lock.is_in_memory())
     }
 
     /// Whether this process shares the database with others, or may.

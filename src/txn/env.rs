@@ -276,6 +276,10 @@ impl Env {
     fn close(&mut self) -> Option<Gate> {
         let Some(lock) = &self.lock else { return None };
         self.readers.give_up_pages();
+        if lock.is_in_memory() {
+            // The memory stays as it is for others that have it, or a descriptor of it.
+            return None;
+        }
         if lock.member().is_none() {
             self.close_cleanly();
             return None;

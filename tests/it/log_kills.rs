@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mapleaf::testing::{at_moments, log_pages, open_with_hooks, set_log_shape, FlushEvent, Hooks};
+use mapleaf::testing::{at_moments, log_pages, set_log_shape, with_next_hooks, FlushEvent, Hooks};
 use mapleaf::{Db, Durability, Options};
 
+use crate::processes::broker;
 use crate::reexec;
 use crate::workload::{fast_dir, long, History, Rng, FIRST_TXN};
 
@@ -103,7 +104,7 @@ fn child_with_a_script() {
             for _ in 0..2 {
                 let hooks = Arc::clone(&hooks) as Arc<dyn Hooks>;
                 let options = Options::new().sync_interval(None);
-                let db = open_with_hooks(options, &path, hooks).expect("opened");
+                let db = with_next_hooks(hooks, || broker::open(options, path.as_ref())).expect("opened");
                 for level in [Durability::Immediate, Durability::Eventual, Durability::Immediate, Durability::Eventual]
                 {
                     commit(&history, &db, level);

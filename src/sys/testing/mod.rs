@@ -5,12 +5,14 @@
 //! ```text
 //! limits   limits of the process, and its rights
 //! confine  system calls that the kernel refuses, and interruptions
+//! descriptors  go from one process to another
 //! process  faults, signals, forks, closed descriptors
 //! ```
 //!
 //! Failure: `io::Error` as the kernel gave it.
 
 pub(crate) mod confine;
+pub(crate) mod descriptors;
 pub(crate) mod limits;
 pub(crate) mod process;
 

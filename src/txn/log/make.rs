@@ -52,7 +52,7 @@ impl Core {
         let before = hooks::log_shape().map_or(COMMITS_BEFORE_LOG, |(commits, _)| commits);
         let bytes = state.log.pages * self.page_size as u64;
         let outgrown = bytes * LARGER_FROM <= self.new_log_bytes(state);
-        outgrown && self.lock.is_some() && commits >= before.max(self.retry_at.load(Ordering::Relaxed))
+        outgrown && self.file_lock().is_some() && commits >= before.max(self.retry_at.load(Ordering::Relaxed))
     }
 
     /// Delays the next attempt to make a log by [`COMMITS_BEFORE_RETRY`] commits.

@@ -1,4 +1,4 @@
-//! Creating databases: in a new file, in an existing empty file, in memory.
+//! Creating databases: in a new file, in an existing empty file, in memory of this process.
 //!
 //! Floor: txn. A new file is written under a temporary name, flushed and renamed (OPEN-2). All
 //! three start with two meta pages of an empty state: no tables, no free space.
@@ -19,7 +19,8 @@ use crate::page::meta::{ExtentPtr, LogDescriptor, MetaPage, TreeRoot};
 use crate::sys::random;
 use crate::txn::env::{Env, EnvParts};
 use crate::txn::live::Live;
-use crate::txn::open::{check_page_size, OpenSpec};
+use crate::txn::open::{check_page_size, memory, OpenSpec};
+use crate::txn::processes::memory::NAME;
 use crate::txn::state::State;
 
 /// Creates a new database file (OPEN-2). If another process was first, its file is kept.
@@ -73,7 +74,7 @@ pub(super) fn is_blank(file: &File, len: u64) -> bool {
 }
 
 /// The state of an empty database.
-fn first_meta(page_size: usize) -> Result<MetaPage> {
+pub(super) fn first_meta(page_size: usize) -> Result<MetaPage> {
     Ok(MetaPage {
         page_size: page_size as u32,
         required: 0,
@@ -100,7 +101,10 @@ fn random_uuid() -> io::Result<[u8; 16]> {
 /// Creates a database in memory. It behaves like one in a file, and is lost with its last handle.
 pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
     check_page_size(spec)?;
-    let path = PathBuf::from("(memory)");
+    if spec.shared_memory {
+        return memory::make(spec);
+    }
+    let path = PathBuf::from(NAME);
     let io = |op| {
         let path = path.clone();
         move |e| Error::io(op, &path, e)
@@ -109,14 +113,7 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
         MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes, fault_guard: false, used_bytes: None };
     let mapping = Mapping::anonymous(options).map_err(io("mapping memory"))?;
     let first = first_meta(spec.page_size)?;
-    if let Some(mut write_map) = mapping.write_map() {
-        mapping.grow(&mut write_map, 2 * spec.page_size as u64).map_err(io("growing memory"))?;
-    }
-    let mut page = vec![0; spec.page_size];
-    first.encode_slot(&mut page);
-    mapping.store_meta_page(0, &page);
-    MetaPage { txn: TxnId(0), ..first }.encode_slot(&mut page);
-    mapping.store_meta_page(1, &page);
+    store_first_pages(&mapping, &first).map_err(io("growing memory"))?;
     Ok(Arc::new(Env::new(
         EnvParts {
             path,
@@ -128,4 +125,17 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
         },
         mapping,
     )))
+}
+
+/// Makes new memory long enough for the two meta pages, and stores them.
+pub(super) fn store_first_pages(mapping: &Mapping, first: &MetaPage) -> io::Result<()> {
+    let mut page = vec![0; first.page_size as usize];
+    if let Some(mut write_map) = mapping.write_map() {
+        mapping.grow(&mut write_map, 2 * page.len() as u64)?;
+    }
+    first.encode_slot(&mut page);
+    mapping.store_meta_page(0, &page);
+    MetaPage { txn: TxnId(0), ..*first }.encode_slot(&mut page);
+    mapping.store_meta_page(1, &page);
+    Ok(())
 }

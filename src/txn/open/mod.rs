@@ -18,6 +18,7 @@
 //! registry          which databases this process has open
 //! first             opens a file that no other process has open
 //! create            makes new databases, in files and in memory
+//! memory            makes databases in memory that processes share, and attaches to them
 //! newest_meta       reads both meta pages and chooses the newest valid one
 //! cache_validation  checks that the page cache shows what the disk has
 //! survey            which states a file holds, and which of them are whole
@@ -38,6 +39,7 @@
 pub(crate) mod cache_validation;
 mod create;
 mod first;
+mod memory;
 mod newest_meta;
 mod registry;
 pub(crate) mod rollback;
@@ -64,6 +66,7 @@ use crate::txn::read::snapshot::ReadPool;
 pub(crate) use create::in_memory;
 use create::{create, target_of_link};
 use first::open_first;
+pub(crate) use memory::attach;
 pub(crate) use newest_meta::readable_version;
 use newest_meta::{metas, newest_meta};
 use registry::{look_up, share, Lookup};
@@ -79,6 +82,8 @@ pub(crate) struct OpenSpec {
     pub(crate) exclusive: bool,
     /// Open a file on a network file system.
     pub(crate) network: bool,
+    /// Make a database in memory one that processes share.
+    pub(crate) shared_memory: bool,
     /// Create the file if it does not exist.
     pub(crate) create: bool,
     /// Make an existing empty file a database.
@@ -111,6 +116,7 @@ impl Default for OpenSpec {
             read_only: false,
             exclusive: false,
             network: false,
+            shared_memory: false,
             create: true,
             init_empty: false,
             mode: 0o666,

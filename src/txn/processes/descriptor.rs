@@ -56,8 +56,13 @@ impl LockDescriptor {
             let why = "the file was replaced while it was opened".into();
             return Err(Error::Busy { path: path.to_path_buf(), why });
         }
+        Ok(LockDescriptor::of(file, is_writable))
+    }
+
+    /// The locks of a file that was opened for this, and for nothing else (LOCK-1).
+    pub(crate) fn of(file: File, is_writable: bool) -> LockDescriptor {
         let listed = ForkEntry::descriptor(&file);
-        Ok(LockDescriptor { _lost_in_children: listed, file: Some(file), process: fork::id(), is_writable })
+        LockDescriptor { _lost_in_children: listed, file: Some(file), process: fork::id(), is_writable }
     }
 
     pub(crate) fn file(&self) -> &File {

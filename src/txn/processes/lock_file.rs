@@ -2,7 +2,8 @@
 //!
 //! Floor: txn. `<name>-lock`, beside the file that a symbolic link leads to. It decides nothing
 //! about recovery: without members it may be missing, old, or a copy, and the next process resets
-//! it. It stays when the database is closed.
+//! it. It stays when the database is closed. The lock file of a database in memory is memory too
+//! (`memory`).
 //!
 //! Invariants:
 //!   LOCKFILE-1  the file is created and reset only inside the gate, while no member is alive (P4).
@@ -87,6 +88,23 @@ impl LockFile {
         let id = (status.device, status.inode);
         let holder = LockDescriptor::open(&path, id, false).map_err(|e| io::Error::other(e.to_string()))?;
         Ok(LockFile { file, id, faults: RecordFaults::default(), fault_guard, holder })
+    }
+
+    /// The lock file of a database in memory. `holder` is the same file, opened once more.
+    pub(super) fn of_memory(file: File, holder: File, fault_guard: bool) -> io::Result<LockFile> {
+        let status = file_calls::status(&file)?;
+        let (id, faults) = ((status.device, status.inode), RecordFaults::default());
+        Ok(LockFile { file, id, faults, fault_guard, holder: LockDescriptor::of(holder, true) })
+    }
+
+    /// The open file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Device and inode of the lock file.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
     }
 
     /// Whether members of another data file use the lock file: the data file was renamed, or

@@ -55,7 +55,7 @@ pub(crate) struct Wanted {
 
 /// How a process has a file open.
 #[derive(Debug)]
-enum Kind {
+pub(super) enum Kind {
     Member {
         process: Process,
         lock_file: Arc<LockFile>,
@@ -73,6 +73,7 @@ pub(crate) struct FileLock {
     descriptor: Arc<LockDescriptor>,
     id: FileId,
     kind: Kind,
+    in_memory: bool,
 }
 
 /// How a process has come in.
@@ -85,6 +86,16 @@ pub(crate) struct Entry {
 }
 
 impl FileLock {
+    /// The presence of a member of a database in memory.
+    pub(super) fn in_memory(descriptor: Arc<LockDescriptor>, id: FileId, kind: Kind) -> FileLock {
+        FileLock { descriptor, id, kind, in_memory: true }
+    }
+
+    /// Whether the file is memory, which no opening finds by a path.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.in_memory
+    }
+
     /// Device and inode of the file.
     pub(crate) fn id(&self) -> FileId {
         self.id
@@ -177,7 +188,9 @@ impl FileLock {
 
     /// Remembers for the next open that a flush of this file has failed.
     pub(crate) fn remember_failed_flush(&self) {
-        cache_validation::remember_failed_flush(self.file(), self.id);
+        if !self.in_memory {
+            cache_validation::remember_failed_flush(self.file(), self.id);
+        }
     }
 
     /// The rights of the database file, to give to files made from it.
@@ -227,7 +240,8 @@ pub(crate) fn enter(path: &Path, id: FileId, wanted: Wanted) -> Result<Entry> {
             Err(_) => {}
         }
     };
-    Ok(Entry { lock: FileLock { descriptor: entering.descriptor, id, kind }, joined, gate })
+    let lock = FileLock { descriptor: entering.descriptor, id, kind, in_memory: false };
+    Ok(Entry { lock, joined, gate })
 }
 
 /// A process that comes in and holds the gate.
@@ -336,7 +350,7 @@ fn share_presence(path: &Path, descriptor: &LockDescriptor) -> Result<()> {
 }
 
 /// Takes the locks of a member.
-fn become_member(
+pub(super) fn become_member(
     path: &Path,
     descriptor: &LockDescriptor,
     lock_file: LockFile,

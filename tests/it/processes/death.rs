@@ -12,6 +12,7 @@ use std::path::Path;
 use mapleaf::testing::at_moments;
 use mapleaf::Db;
 
+use super::broker::Broker;
 use super::member::{numbers, Member};
 use crate::log_kills::{hear, StopAt};
 use crate::reexec::{self, Process};
@@ -65,15 +66,13 @@ impl Survivors {
 }
 
 /// Kills a process at every event of the script. Adds the kinds of events.
-fn every_event(seed: u64, kinds: &mut BTreeMap<String, u64>) {
-    let dir = fast_dir();
-    let path = dir.path().join("killed.mapleaf");
+fn every_event(path: &Path, seed: u64, kinds: &mut BTreeMap<String, u64>) {
     let mut survivors =
-        Survivors { writer: Member::open(&path, seed), reader: Member::open(&path, seed), acknowledged: 0 };
+        Survivors { writer: Member::open(path, seed), reader: Member::open(path, seed), acknowledged: 0 };
     survivors.acknowledged = survivors.writer.number("step immediate");
     survivors.reader.ask("hold");
     for event in 1.. {
-        let mut victim = victim(&path, seed, event);
+        let mut victim = victim(path, seed, event);
         let (said, stopped) = hear(&mut victim, |_| false);
         survivors.acknowledged = survivors.acknowledged.max(said);
         let Some(stopped) = stopped else {
@@ -85,7 +84,7 @@ fn every_event(seed: u64, kinds: &mut BTreeMap<String, u64>) {
     }
     survivors.reader.finish();
     survivors.writer.finish();
-    let mut last = Member::open(&path, seed);
+    let mut last = Member::open(path, seed);
     assert!(last.number("judge") >= survivors.acknowledged);
 }
 
@@ -95,7 +94,8 @@ fn a_process_that_is_killed_at_any_event_delays_no_other_and_loses_nothing() {
     let mut kinds = BTreeMap::new();
     // The events before one depend on those that were killed before, so one run may pass by some.
     for seed in seed..seed + 5 {
-        every_event(seed, &mut kinds);
+        let dir = fast_dir();
+        every_event(&dir.path().join("killed.mapleaf"), seed, &mut kinds);
         if EVENTS.iter().all(|kind| kinds.contains_key(*kind)) {
             break;
         }
@@ -103,6 +103,17 @@ fn a_process_that_is_killed_at_any_event_delays_no_other_and_loses_nothing() {
     writeln!(io::stdout(), "\nSIGKILL beside others: {} events", kinds.values().sum::<u64>()).ok();
     println!("{kinds:?}");
     EVENTS.iter().for_each(|kind| assert!(kinds.contains_key(*kind), "no {kind} in {kinds:?}"));
+}
+
+#[test]
+fn a_process_with_shared_memory_that_is_killed_at_any_event_delays_no_other_and_loses_nothing() {
+    let seed = crate::support::seed("killed_beside_others_in_memory");
+    let (broker, mut kinds) = (Broker::start(), BTreeMap::new());
+    every_event(&broker.path(), seed, &mut kinds);
+    writeln!(io::stdout(), "\nSIGKILL in shared memory: {} events", kinds.values().sum::<u64>()).ok();
+    println!("{kinds:?}");
+    let expected = ["before flush MetaPage", "meta page", "growing to", "InDoubt", "MetaMoved", "LatestStored"];
+    expected.iter().for_each(|kind| assert!(kinds.contains_key(*kind), "no {kind} in {kinds:?}"));
 }
 
 /// Kinds of events at which a process was killed.

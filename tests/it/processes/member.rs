@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! nobody                          becomes the user `nobody`         ok
-//! open OPTION..                   opens the database                ok
+//! open OPTION..                   opens the file, or the database of a broker   ok
 //! close                           drops transactions and handle     ok
 //! step LEVEL, judge               one step of the history, all of it compared   ok STEP
 //! put LEVEL TABLE KEY VALUE       one transaction                   ok TXN
@@ -38,9 +38,10 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mapleaf::testing::{become_nobody, open_with_hooks, FlushEvent, FlushKind, Hooks};
+use mapleaf::testing::{become_nobody, with_next_hooks, FlushEvent, FlushKind, Hooks};
 use mapleaf::{Db, Durability, Error, ErrorKind, Options, PinnedBy, ReadTxn, WriteTxn};
 
+use super::broker;
 use crate::reexec;
 use crate::support;
 use crate::workload::History;
@@ -321,7 +322,7 @@ impl Session {
             };
         }
         let hooks = Arc::clone(&self.flushes) as Arc<dyn Hooks>;
-        self.db = Some(open_with_hooks(options, &self.path, hooks).map_err(failed)?);
+        self.db = Some(with_next_hooks(hooks, || broker::open(options, &self.path)).map_err(failed)?);
         Ok("ok".into())
     }
 

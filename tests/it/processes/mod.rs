@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! member   a database in a child process, driven by commands of the test
+//! memory   databases in memory that processes share
+//! broker   gives their descriptors to processes
 //! basic    joining, reading, writing in turns, growth, snapshots, closing
 //! stress   processes that are killed and restarted all the time
 //! worker   the children of the stress test
@@ -21,10 +23,12 @@
 //! Failure: a wrong answer, or a child that has ended, fails the test with the command.
 
 mod basic;
+pub(crate) mod broker;
 mod death;
 mod exclusive;
 mod faults;
 mod member;
+mod memory;
 mod mounts;
 mod places;
 mod readers;

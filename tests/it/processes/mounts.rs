@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use mapleaf::ErrorKind;
 
+use super::broker::Broker;
 use super::member::{is_failure, numbers, Member};
 use crate::workload::fast_dir;
 
@@ -172,4 +173,29 @@ fn a_file_system_without_room_for_a_lock_file_is_used_exclusively_or_refused() {
         }
         member.finish();
     }
+}
+
+/// Without `/proc`, a file in memory cannot be opened again.
+#[test]
+fn shared_memory_without_proc_is_refused_with_the_remedy() {
+    if !may_unshare() {
+        return;
+    }
+    let broker = Broker::start();
+    let path = broker.path();
+    let mut hidden = unshared(&path, 0, "mount -t tmpfs none /proc", [&path, &path]);
+    let remedy = "there is no /proc/self/fd; mount /proc";
+    for _ in 0..2 {
+        // First it makes the database itself, then it attaches to one.
+        let answer = hidden.ask("open");
+        assert!(is_failure(&answer, &[ErrorKind::Io]) && answer.contains(remedy), "{answer}");
+        if broker.data_bytes() == 0 {
+            let mut maker = Member::open(&path, 0);
+            maker.number("put immediate t k v");
+            maker.finish();
+        }
+    }
+    let mut last = Member::open(&path, 0);
+    last.expect("get t k", "v");
+    last.finish();
 }

@@ -11,9 +11,10 @@
 
 use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::broker::Broker;
 use crate::reexec::{self, Process};
 use crate::support::long;
 use crate::workload::{fast_dir, Rng};
@@ -116,9 +117,39 @@ fn judge(path: &Path, known: AllKnown, seed: u64) -> AllKnown {
     counters.map(|acknowledged| Known { acknowledged, in_doubt: 0 })
 }
 
+/// Where the processes find their database.
+enum Place<'p> {
+    File(&'p Path),
+    Memory(&'p Broker),
+}
+
+impl Place<'_> {
+    fn path(&self) -> PathBuf {
+        match self {
+            Place::File(dir) => dir.join("stress.mapleaf"),
+            Place::Memory(broker) => broker.path(),
+        }
+    }
+
+    /// Removes the database if it is larger than so many bytes. No process has it open.
+    fn limit(&self, bytes: u64) -> bool {
+        let len = match self {
+            Place::File(_) => std::fs::metadata(self.path()).expect("the file").len(),
+            Place::Memory(broker) => broker.data_bytes(),
+        };
+        let removed = len > bytes;
+        match self {
+            Place::File(_) if removed => std::fs::remove_file(self.path()).expect("removed"),
+            Place::Memory(broker) if removed => broker.forget(),
+            _ => {}
+        }
+        removed
+    }
+}
+
 /// Kills one process after another, then all, again and again.
-fn run(what: &str, dir: &Path, seconds: u64, largest: u64) {
-    let path = dir.join("stress.mapleaf");
+fn run(what: &str, place: &Place<'_>, seconds: u64, largest: u64) {
+    let path = place.path();
     let seed = crate::support::seed(what);
     let (mut rng, mut tally, started) = (Rng(seed), Tally::default(), Instant::now());
     let mut known = judge(&path, Default::default(), seed);
@@ -140,8 +171,7 @@ fn run(what: &str, dir: &Path, seconds: u64, largest: u64) {
         tally.kills_of_all += 1;
         tally.assert_clean();
         known = judge(&path, known, seed);
-        if std::fs::metadata(&path).expect("the file").len() > largest {
-            std::fs::remove_file(&path).expect("removed");
+        if place.limit(largest) {
             known = judge(&path, Default::default(), rng.next());
         }
     }
@@ -163,11 +193,16 @@ fn seconds() -> u64 {
 #[test]
 fn killed_and_restarted_processes_lose_nothing_and_read_nothing_wrong() {
     let dir = fast_dir();
-    run("stress in memory", dir.path(), seconds(), 48 << 20);
+    run("stress in memory", &Place::File(dir.path()), seconds(), 48 << 20);
 }
 
 #[test]
 fn killed_and_restarted_processes_lose_nothing_and_read_nothing_wrong_on_a_disk() {
     let dir = tempfile::tempdir().expect("a directory");
-    run("stress on a disk", dir.path(), seconds(), 48 << 20);
+    run("stress on a disk", &Place::File(dir.path()), seconds(), 48 << 20);
+}
+
+#[test]
+fn killed_and_restarted_processes_lose_nothing_and_read_nothing_wrong_in_shared_memory() {
+    run("stress in shared memory", &Place::Memory(&Broker::start()), seconds(), 48 << 20);
 }

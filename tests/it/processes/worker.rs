@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mapleaf::testing::set_log_shape;
 use mapleaf::{Db, Durability, Error, Options, ReadTxn, Result, WriteTxn};
 
+use super::broker;
 use super::stress::WORKERS;
 use crate::reexec;
 use crate::support::{bytes, mix};
@@ -242,7 +243,7 @@ fn work(worker: &mut Worker, path: &str) -> Checked {
         if worker.rng.one_in(2) {
             options = options.window_size(1 << 20);
         }
-        let db = options.open(path)?;
+        let db = broker::open(options, path.as_ref())?;
         for _ in 0..1 + worker.rng.below(300) {
             worker.turn(&db)?;
             worker.made_progress.store(true, Ordering::SeqCst);
@@ -352,9 +353,9 @@ fn judging_child() {
     let numbers: Vec<u64> = arguments[1].split(' ').map(|n| n.parse().expect("a number")).collect();
     let acknowledged: Vec<(u64, u64)> = numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
     let judge = || -> Checked<[u64; WORKERS]> {
-        let is_new = !std::path::Path::new(&arguments[0]).exists();
-        let db = Options::new().page_size(arguments[2].parse().expect("a size")).open(&arguments[0])?;
-        if is_new {
+        let options = Options::new().page_size(arguments[2].parse().expect("a size"));
+        let db = broker::open(options, arguments[0].as_ref())?;
+        if db.begin_read()?.tables()?.is_empty() {
             prepare(&db)?;
         }
         judge_all(&db, &acknowledged)
