@@ -16,6 +16,7 @@
 //! presence    opening, recovery, closing
 //! judge       power cuts, and the death of all
 //! search      visits the states
+//! weak        begin read against reclaim under the memory model of Rust
 //! ```
 
 mod checkpoint;
@@ -25,6 +26,7 @@ mod presence;
 mod read;
 mod search;
 mod step;
+mod weak;
 mod world;
 mod write;
 
