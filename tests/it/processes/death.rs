@@ -14,19 +14,13 @@ use mapleaf::Db;
 
 use super::broker::Broker;
 use super::member::{numbers, Member};
-use crate::log_kills::{hear, StopAt};
+use crate::log_kills::{hear, kind_of, StopAt, EVENTS};
 use crate::reexec::{self, Process};
 use crate::workload::fast_dir;
 
 fn victim(path: &Path, seed: u64, event: u64) -> Process {
     let (seed, event) = (seed.to_string(), event.to_string());
     reexec::start(reexec::command("log_kills::child_with_a_script", &[&path, &seed, &event]))
-}
-
-/// Counts an event by its kind.
-fn count(kinds: &mut BTreeMap<String, u64>, event: &str) {
-    let kind = event.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default();
-    *kinds.entry(kind.trim().to_string()).or_default() += 1;
 }
 
 /// The process that stays.
@@ -79,7 +73,7 @@ fn every_event(path: &Path, seed: u64, kinds: &mut BTreeMap<String, u64>) {
             victim.finish();
             break;
         };
-        count(kinds, &stopped);
+        *kinds.entry(kind_of(&stopped)).or_default() += 1;
         survivors.outlive(victim, &format!("seed {seed}, event {event}, {stopped}"), event);
     }
     survivors.reader.finish();
@@ -115,25 +109,6 @@ fn a_process_with_shared_memory_that_is_killed_at_any_event_delays_no_other_and_
     let expected = ["before flush MetaPage", "meta page", "growing to", "InDoubt", "MetaMoved", "LatestStored"];
     expected.iter().for_each(|kind| assert!(kinds.contains_key(*kind), "no {kind} in {kinds:?}"));
 }
-
-/// Kinds of events at which a process was killed.
-const EVENTS: [&str; 15] = [
-    "before flush Log",
-    "after flush Log",
-    "before flush Tree",
-    "after flush Tree",
-    "before flush MetaPage",
-    "after flush MetaPage",
-    "meta page",
-    "writing",
-    "wrote",
-    "Appending",
-    "Appended",
-    "LatestStored",
-    "LogClosed",
-    "Publishing",
-    "Pinned",
-];
 
 /// The file of a process that died is recovered by one that dies too, while another waits to open.
 #[test]
@@ -266,12 +241,12 @@ fn processes_that_are_killed_while_they_begin_to_read_pin_no_pages() {
     let mut writer = Member::open(&path, 0);
     writer.number("fill t 0 1000 400");
     let live = numbers(&writer.ask("pages"), "pages")[0];
-    let mut kinds = BTreeMap::new();
+    let mut kinds = BTreeMap::<String, u64>::new();
     for event in 1..40 {
         let command = reexec::command("processes::death::child_that_begins_to_read", &[&path, &event.to_string()]);
         let mut reader = reexec::start(command);
         let stopped = reader.line().expect("a child that goes on");
-        count(&mut kinds, &stopped);
+        *kinds.entry(kind_of(&stopped)).or_default() += 1;
         // Every other time it dies after the commits.
         if event % 2 == 0 {
             reader.kill();
