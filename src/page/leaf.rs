@@ -26,7 +26,7 @@ use super::layout::{
 };
 use super::{bad, common_prefix_bytes, compare_prefix, heads};
 use crate::error::DecodeError;
-use crate::ids::{PageId, PagePtr};
+use crate::ids::{PageId, PagePtr, TxnId};
 use crate::limits::MAX_VALUE_BYTES;
 use crate::sys::prefetch;
 
@@ -169,6 +169,32 @@ impl<'a> Leaf<'a> {
         if let Some(last) = entry.last() {
             prefetch::value(last);
         }
+    }
+
+    /// The transaction that wrote the page.
+    pub(crate) fn born(&self) -> TxnId {
+        header::page_txn(self.page)
+    }
+
+    /// The slots of all entries.
+    fn slots(&self) -> impl Iterator<Item = usize> + 'a {
+        let start = LEAF_HEADS + HEAD_BYTES * self.count;
+        let slots = self.page.get(start..start + SLOT_BYTES * self.count).unwrap_or(&[]);
+        slots.chunks_exact(SLOT_BYTES).map(|slot| usize::from(get_u16(slot, 0)))
+    }
+
+    /// Prefetches the header of every entry into the CPU cache.
+    #[inline]
+    pub(crate) fn fetch_entry_headers(&self) {
+        self.slots().filter_map(|slot| self.page.get(slot)).for_each(prefetch::value);
+    }
+
+    /// Whether every entry has a value of the kind that lies in the leaf. Reads only the slots and
+    /// the first word of each entry. An entry outside the page counts as another kind.
+    pub(crate) fn has_only_inline_values(&self) -> bool {
+        let word = |slot: usize| self.page.get(slot..).and_then(|entry| entry.first_chunk::<2>());
+        let kinds = |word: Option<&[u8; 2]>| word.map_or(u16::MAX, |word| u16::from_le_bytes(*word)) >> KEY_BYTES_BITS;
+        self.slots().fold(0, |all, slot| all | kinds(word(slot))) == INLINE
     }
 
     /// Offset of entry `index`; an arbitrary number if the index is out of range.

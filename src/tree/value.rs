@@ -69,12 +69,13 @@ pub(crate) fn store<'v, P: PageWrite>(pages: &mut P, tree: TreeId, value: &'v [u
     Ok(LeafValue::Overflow(OverflowPtr { ptr, len }))
 }
 
-/// An overflow extent that no entry will point at any more, to be freed.
+/// An overflow extent, or a page, that no pointer will lead to any more, to be freed.
 #[derive(Clone, Copy)]
 pub(crate) struct OverflowExtent {
-    id: PageId,
-    pages: u64,
-    born: TxnId,
+    pub(super) id: PageId,
+    pub(super) pages: u64,
+    /// The transaction that wrote it.
+    pub(super) born: TxnId,
 }
 
 impl OverflowExtent {
