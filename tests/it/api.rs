@@ -768,7 +768,7 @@ fn prefixes_of_text_and_of_tuples_select_their_keys() {
 fn any_number_of_leading_components_selects_keys_in_both_transactions() {
     const READINGS: Table<(&str, Reverse<u16>, String, u64), u8> = Table::new("readings");
     let db = TestDb::memory(Options::new());
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut readings = txn.table(READINGS).expect("table");
     for (place, sensor, kind) in [("roof", 1, "heat"), ("roof", 2, "heat"), ("roof", 2, "wind"), ("roo", 2, "heat")] {
         for time in [10, 20] {

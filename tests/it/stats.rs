@@ -12,7 +12,7 @@ fn stats(db: &Db) -> Stats {
 
 /// Stores values of these lengths under some of the keys below `keys`, in one transaction.
 fn update(db: &Db, rng: &mut Rng, count: u64, keys: u64, longest: u64) {
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut data = txn.table(DATA).expect("table");
     for _ in 0..count {
         let value = bytes(rng.next(), rng.below(longest) as usize);
@@ -37,7 +37,7 @@ fn the_space_of_a_state_has_every_page_once() {
                 update(&db, &mut rng, 60, 3000, 3 * u64::from(page_size));
                 update(&db, &mut rng, 60, 3000, 60);
             }
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             txn.bytes_table("empty").expect("table");
             txn.commit().expect("commit");
             let space = db.space().expect("space");
