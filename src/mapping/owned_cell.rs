@@ -21,8 +21,8 @@
 //!       thread that changed the word from [`FREE`] gets it, and dropping it stores [`FREE`] again.
 //!   CELL-2  if a thread stores X, fences, and then reads the word as [`FREE`], then the next owner
 //!       sees X in its sequentially consistent loads.
-//!   CELL-3  the counter of sharers is the number of [`SharedOwner`]s. As long as it is 1, the only
-//!       one has the value alone.
+//!   CELL-3  the counter of sharers is the number of [`SharedOwner`]s. As long as it is 1, no other
+//!       thread reaches the value.
 //!   CELL-4  a child after `fork` frees no cell of its parent (P22).
 //!
 //! Failure: `None` if the cell has an owner.

@@ -3,9 +3,9 @@
 //! Floor: mapping. A window has one for readers and one for the writer. The file is mapped over the
 //! start of a reservation, and over more of it as the file grows. The rest cannot be accessed.
 //!
-//! The first part of the file is mapped in place. Later parts are first mapped elsewhere, with their
-//! advice, and then moved into the reservation in one step. So no page is faulted in before the
-//! advice is given, and the kernel merges the part with the previous one.
+//! The first part of the file is mapped in place. Later parts are first mapped elsewhere, with
+//! their advice, and then moved into the reservation in one step. So no page is faulted in before
+//! the advice is given, and the kernel merges the part with the previous one.
 //!
 //! Invariants:
 //!   RESERVE-1  everything in a reservation is unmapped when it is dropped, and is registered with
