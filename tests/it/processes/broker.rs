@@ -115,6 +115,11 @@ pub(crate) fn open(options: Options, path: &Path) -> Result<Db> {
         Some(memory) => options.attach(&memory),
         None => {
             let db = options.shared_memory(true).in_memory()?;
+            // To the number of the first state of a file, which a history begins with.
+            db.write(|txn| {
+                txn.bytes_table("first")?.insert(b"k", b"v")?;
+                txn.drop_table("first").map(drop)
+            })?;
             keep(path, &db.share()?);
             Ok(db)
         }

@@ -106,7 +106,8 @@ fn a_process_with_shared_memory_that_is_killed_at_any_event_delays_no_other_and_
     every_event(&broker.path(), seed, &mut kinds);
     writeln!(io::stdout(), "\nSIGKILL in shared memory: {} events", kinds.values().sum::<u64>()).ok();
     println!("{kinds:?}");
-    let expected = ["before flush MetaPage", "meta page", "growing to", "InDoubt", "MetaMoved", "LatestStored"];
+    let expected =
+        ["Filling", "InDoubt", "meta page", "MetaMoved", "LatestStored", "Publishing", "Clearing", "SlotsRead"];
     expected.iter().for_each(|kind| assert!(kinds.contains_key(*kind), "no {kind} in {kinds:?}"));
 }
 

@@ -1,34 +1,35 @@
-//! Databases in memory that processes share: processes that get the descriptors through a socket,
-//! and children after `fork`. `stress`, `death` and `mounts` have more.
+//! Databases in memory that processes share, which get the descriptors through a socket; and
+//! descriptors of something else. `forked` has children after `fork`; `stress`, `death` and `mounts`
+//! have more.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use mapleaf::testing::{
-    end_child, ends_without_error, fork, in_forked_child, memory_with_seals, receive_descriptors, send_descriptors,
-};
+use mapleaf::testing::{at_moments, memory_with_seals, with_next_hooks, FlushEvent, Hooks, Moment};
 use mapleaf::{Db, Error, ErrorKind, Options, SharedMemory, Table};
 
-use super::broker::Broker;
+use super::broker::{self, Broker};
 use super::member::{numbers, Member};
+use crate::log_kills::StopAt;
 use crate::reexec;
 
-const NUMBERS: Table<u64, u64> = Table::new("numbers");
+pub(super) const NUMBERS: Table<u64, u64> = Table::new("numbers");
 
-fn shared_db() -> (Db, SharedMemory) {
+pub(super) fn shared_db() -> (Db, SharedMemory) {
     let db = Options::new().shared_memory(true).in_memory().expect("made");
     let memory = db.share().expect("shared");
     (db, memory)
 }
 
-fn put(db: &Db, key: u64, value: u64) {
+pub(super) fn put(db: &Db, key: u64, value: u64) {
     db.write(|txn| txn.table(NUMBERS)?.insert(key, value).map(drop)).expect("committed");
 }
 
-fn get(db: &Db, key: u64) -> Option<u64> {
+pub(super) fn get(db: &Db, key: u64) -> Option<u64> {
     db.read(|txn| txn.table(NUMBERS)?.get(key)).expect("read")
 }
 
@@ -114,22 +115,113 @@ fn writers_of_shared_memory_take_turns_also_when_one_is_killed() {
     stays.finish();
 }
 
-#[test]
-fn snapshots_of_killed_processes_pin_no_pages_of_shared_memory() {
+/// Processes hold snapshots, and live on or are killed; then everything is replaced a few times.
+/// Returns the pages at the beginning and in the end.
+fn beside_snapshots(killed: bool) -> [u64; 2] {
     let broker = Broker::start();
     let mut writer = Member::open(&broker.path(), 0);
+    let pages = |writer: &mut Member| numbers(&writer.ask("pages"), "pages")[0];
     writer.number("fill t 0 1000 400");
-    let live = numbers(&writer.ask("pages"), "pages")[0];
-    for _ in 0..8 {
+    let live = pages(&mut writer);
+    let mut readers = Vec::new();
+    for _ in 0..6 {
         let mut reader = Member::open(&broker.path(), 0);
         reader.ask("hold");
-        reader.kill();
-        writer.number("update eventual t 300 1000 400");
-        writer.number("fill t 0 1000 400");
+        readers.push(reader);
+        writer.number("update eventual t 1000 1000 400");
     }
-    let end = numbers(&writer.ask("pages"), "pages")[0];
-    assert!(end < 6 * live, "{end} pages, {live} hold the data");
+    if killed {
+        readers.iter_mut().for_each(Member::kill);
+    }
+    for n in 0..5 {
+        writer.number(&format!("fill more {} 1000 400", n * 1000));
+    }
+    let end = pages(&mut writer);
+    drop(readers);
+    writer.expect("check", "ok");
     writer.finish();
+    [live, end]
+}
+
+#[test]
+fn snapshots_of_killed_processes_pin_no_pages_of_shared_memory() {
+    let ([live, pinned], [_, killed]) = (beside_snapshots(false), beside_snapshots(true));
+    assert!(pinned >= killed + 3 * live, "{pinned} pages with snapshots of {live}, {killed} after they were killed");
+}
+
+/// A process that fills the memory, and stops at an event of its growth.
+#[test]
+fn growing_child() {
+    let Some(arguments) = reexec::arguments() else { return };
+    reexec::watch();
+    let growth = Arc::new(Growth(StopAt::new(&arguments[1])));
+    let events = Arc::clone(&growth);
+    at_moments(
+        move |moment| match moment {
+            Moment::Lengthening | Moment::SentinelMoving => events.0.event(&format!("{moment:?}")),
+            _ => {}
+        },
+        || {
+            let hooks = Arc::clone(&growth) as Arc<dyn Hooks>;
+            let db = with_next_hooks(hooks, || broker::open(Options::new(), arguments[0].as_ref())).expect("opened");
+            let mut txn = db.begin_write().expect("begins");
+            let mut table = txn.bytes_table("grown").expect("table");
+            (0..4_u64).for_each(|n| drop(table.insert(&n.to_be_bytes(), &[n as u8; 1 << 20]).expect("inserted")));
+            // It aborts, so the next one grows the memory too.
+        },
+    );
+    reexec::answer("done");
+}
+
+/// Hooks that stop only at growth.
+struct Growth(Arc<StopAt>);
+
+impl Hooks for Growth {
+    fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn growing(&self, new_len: u64) -> io::Result<()> {
+        self.0.growing(new_len)
+    }
+
+    fn resized(&self, new_len: u64) {
+        self.0.resized(new_len);
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_while_it_grows_shared_memory_delays_no_other() {
+    let mut kinds = BTreeSet::new();
+    for event in 1.. {
+        let broker = Broker::start();
+        let path = broker.path();
+        let [mut writer, mut reader] = [Member::open(&path, 0), Member::open(&path, 0)];
+        writer.number("fill t 0 100 1000");
+        let number = event.to_string();
+        let mut dies = reexec::start(reexec::command("processes::memory::growing_child", &[&path, &number]));
+        let line = dies.line().expect("a child that goes on");
+        let Some(stopped) = line.strip_prefix("stopped ") else {
+            assert_eq!(line, "done");
+            break;
+        };
+        kinds.insert(stopped.split(' ').next().expect("a word").to_string());
+        let held = reader.ask("hold");
+        dies.kill();
+        reader.expect("filled t 0 100 1000", "ok");
+        writer.number("fill long 0 2 3000000");
+        reader.expect("filled long 0 2 3000000", "ok");
+        reader.number("fill t 100 2000 1000");
+        writer.expect("filled t 0 2100 1000", "ok");
+        assert!(reader.ask("held").starts_with(&format!("{held} ")), "event {event}, {stopped}");
+        reader.expect("release", "ok");
+        for member in [&mut writer, &mut reader] {
+            member.expect("check", "ok");
+        }
+        writer.finish();
+        reader.finish();
+    }
+    assert!(kinds.len() >= 4, "{kinds:?}");
 }
 
 #[test]
@@ -285,152 +377,4 @@ fn only_memory_that_was_made_for_it_is_shared() {
     let (_db, memory) = shared_db();
     usage(Options::new().exclusive(true).attach(&memory).map(drop).expect_err("shared"), "exclusive");
     usage(Options::new().recover(true).attach(&memory).map(drop).expect_err("shared"), "recover");
-}
-
-/// A process without other threads, which forks.
-#[test]
-fn forking_child() {
-    if reexec::arguments().is_none() {
-        return;
-    }
-    reexec::watch();
-    let (db, memory) = shared_db();
-    put(&db, 1, 1);
-    let mut inherited = Some(db);
-    assert!(in_forked_child(|| {
-        let db = inherited.take().expect("the copy");
-        for error in [db.begin_read().map(drop), db.begin_write().map(drop), db.share().map(drop)] {
-            let error = error.expect_err("a child");
-            assert!(matches!(error, Error::Inherited { .. }) && error.to_string().contains("Db::attach"), "{error}");
-        }
-        let attached = Db::attach(&memory).expect("attached");
-        assert_eq!(get(&attached, 1), Some(1));
-        drop(db);
-        put(&attached, 2, 2);
-        assert_eq!(attached.stats().expect("stats").processes, 2, "the parent and the child");
-    }));
-    let db = inherited.expect("the parent's own");
-    assert_eq!((get(&db, 2), db.stats().expect("stats").processes), (Some(2), 1));
-    // Parent and child do not share their locks.
-    let txn = db.begin_write().expect("begins");
-    txn.table(NUMBERS).expect("table").insert(3, 3).expect("inserted");
-    assert!(in_forked_child(|| {
-        let attached = Db::attach(&memory).expect("attached");
-        assert!(attached.try_begin_write().expect("asked").is_none(), "the parent writes");
-        assert_eq!(get(&attached, 3), None);
-    }));
-    txn.commit().expect("committed");
-    // A child that ends without closing anything holds nothing.
-    assert!(in_forked_child(|| {
-        let attached = Db::attach(&memory).expect("attached");
-        let txn = attached.begin_write().expect("begins");
-        let held = attached.begin_read().expect("begins");
-        std::mem::forget((txn, held, attached));
-    }));
-    put(&db, 4, 4);
-    assert!(db.check().expect("check").is_clean());
-    reexec::answer("done");
-}
-
-#[test]
-fn a_forked_child_attaches_to_the_memory_of_its_parent() {
-    let mut child = reexec::start(reexec::command("processes::memory::forking_child", &[&"go"]));
-    assert_eq!(child.line().as_deref(), Some("done"));
-    child.finish();
-}
-
-/// A process that passes descriptors to its child through a socket pair. Both commit in turns.
-#[test]
-fn sending_child() {
-    if reexec::arguments().is_none() {
-        return;
-    }
-    reexec::watch();
-    const ROUNDS: u64 = 200;
-    let turn = |db: &Db, socket: &mut UnixStream, round: u64| {
-        assert_eq!(get(db, round), round.checked_sub(1).map(|_| round), "round {round}");
-        put(db, round + 1, round + 1);
-        socket.write_all(&[1]).expect("told");
-    };
-    let await_turn = |socket: &mut UnixStream| socket.read_exact(&mut [0]).expect("another process that goes on");
-    let (mut ours, mut theirs) = UnixStream::pair().expect("a socket pair");
-    // The child has no descriptors of the memory but those that it receives.
-    let Some(child) = fork() else {
-        let run = || {
-            drop(ours);
-            let [data, records] = receive_descriptors(&theirs).expect("received");
-            let db = Db::attach(&SharedMemory::new(data, records)).expect("attached");
-            for round in (1..ROUNDS).step_by(2) {
-                await_turn(&mut theirs);
-                turn(&db, &mut theirs, round);
-            }
-        };
-        end_child(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_ok());
-    };
-    drop(theirs);
-    let (db, memory) = shared_db();
-    send_descriptors(&ours, [memory.data.as_fd(), memory.records.as_fd()]).expect("sent");
-    drop(memory);
-    for round in (0..ROUNDS).step_by(2) {
-        turn(&db, &mut ours, round);
-        await_turn(&mut ours);
-    }
-    assert!(ends_without_error(child));
-    assert_eq!(get(&db, ROUNDS), Some(ROUNDS));
-    assert!(db.check().expect("check").is_clean());
-    reexec::answer("done");
-}
-
-#[test]
-fn a_process_attaches_by_descriptors_from_a_socket_pair() {
-    let mut child = reexec::start(reexec::command("processes::memory::sending_child", &[&"go"]));
-    assert_eq!(child.line().as_deref(), Some("done"));
-    child.finish();
-}
-
-/// A process whose child goes on when it is killed.
-#[test]
-fn dying_parent() {
-    if reexec::arguments().is_none() {
-        return;
-    }
-    reexec::watch();
-    let (db, memory) = shared_db();
-    put(&db, 0, 1);
-    if fork().is_some() {
-        // Holds a snapshot and the writer lock until it is killed.
-        let txn = db.begin_write().expect("begins");
-        let held = db.begin_read().expect("begins");
-        reexec::answer("parent holds");
-        loop {
-            std::thread::park();
-            std::hint::black_box((&txn, &held));
-        }
-    }
-    let run = || {
-        reexec::progress();
-        let db = Db::attach(&memory).expect("attached");
-        reexec::answer("child attached");
-        while let Some(command) = reexec::listen() {
-            let number = command.parse().expect("a number");
-            assert_eq!(get(&db, 0), Some(number));
-            put(&db, 0, number + 1);
-            assert!(db.check().expect("check").is_clean());
-            reexec::answer(&format!("{} {}", number + 1, db.stats().expect("stats").processes));
-        }
-    };
-    end_child(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_ok());
-}
-
-#[test]
-fn a_child_goes_on_with_shared_memory_when_its_parent_is_killed() {
-    let mut parent = reexec::start(reexec::command("processes::memory::dying_parent", &[&"go"]));
-    let mut said = [parent.line().expect("a line"), parent.line().expect("a line")];
-    said.sort();
-    assert_eq!(said, ["child attached", "parent holds"]);
-    parent.kill();
-    for number in 1..20_u64 {
-        parent.say(&number.to_string());
-        assert_eq!(parent.line(), Some(format!("{} 1", number + 1)));
-    }
 }

@@ -4,6 +4,7 @@
 //! ```text
 //! member   a database in a child process, driven by commands of the test
 //! memory   databases in memory that processes share
+//! forked   the same with children after `fork`
 //! broker   gives their descriptors to processes
 //! basic    joining, reading, writing in turns, growth, snapshots, closing
 //! stress   processes that are killed and restarted all the time
@@ -27,6 +28,7 @@ pub(crate) mod broker;
 mod death;
 mod exclusive;
 mod faults;
+mod forked;
 mod member;
 mod memory;
 mod mounts;
