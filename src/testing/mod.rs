@@ -44,7 +44,7 @@ pub use files::{fuzz_open, sample_files};
 pub use log::{log_content, LogContent};
 pub use ops::fuzz_ops;
 pub use pages::fuzz_page;
-pub use records::{abandon, go_on_from, records, release_writer_lock, Records};
+pub use records::{abandon, go_on_from, open_as_another_process, records, release_writer_lock, Records};
 pub use seal::seal_file;
 
 pub use crate::hooks::{

@@ -12,6 +12,7 @@ use crate::hooks::{set_next_hooks, Hooks};
 use crate::mapping::{file, MapOptions, Mapping};
 use crate::txn::env::{Env, EnvParts};
 use crate::txn::live::Live;
+use crate::txn::open;
 use crate::txn::processes::presence::{enter, file_id, Wanted};
 
 /// The live records of a database, at one moment in which no thread changes them.
@@ -75,7 +76,7 @@ pub fn records(db: &Db) -> Records {
         held: [env.writer_lock.is_held(), !env.checkpoint_lock.is_free(), !env.flush_lock.is_free()],
         log: live.state(live.latest_txn()).map_or((0, 0), |state| (state.log.first.0, state.log.pages)),
         snapshots,
-        poisoned: env.poison().is_some(),
+        poisoned: env.poison().is_some() || live.is_poisoned(),
         hash: live.hash(),
     }
 }
@@ -109,6 +110,15 @@ pub fn go_on_from(stopped: Db, hooks: Arc<dyn Hooks>) -> Result<Db> {
     live.take_words(&words);
     let env = Env::new(EnvParts { path, meta, live, read_only: false, opened, lock: Some(lock) }, mapping);
     Ok(Db::of(Arc::new(env), false))
+}
+
+/// Opens the file of a database, which is not exclusive, once more, as another process would: with
+/// mappings, descriptors, locks and private records of its own.
+pub fn open_as_another_process(db: &Db, hooks: Arc<dyn Hooks>) -> Result<Db> {
+    set_next_hooks(Some(hooks));
+    let opened = open::open_as_another_process(db.env().path(), &db.env().opened);
+    set_next_hooks(None);
+    Ok(Db::of(opened?, false))
 }
 
 /// Ends a database as if its process had died: nothing is written when the last handle is dropped.

@@ -80,10 +80,10 @@ impl Cx<'_> {
         self.go(back)
     }
 
+    /// Up to the flush of the meta page.
     fn write_meta_page(&mut self, pc: Pc) -> Step {
         let (cid, kind) = (self.own().meta_cid, self.own().meta);
         let (txn, slot) = (self.world.commit(cid).txn, self.records().slot as usize ^ 1);
-        let is_commit = kind == Meta::Commit || kind == Meta::Finish && txn >= self.records().latest;
         match pc {
             Pc::MetaOdd => {
                 self.set_odd(1);
@@ -127,6 +127,16 @@ impl Cx<'_> {
                     _ => Pc::MoveMeta,
                 })
             }
+            _ => self.move_records(pc),
+        }
+    }
+
+    /// The meta page is durable: the records follow.
+    fn move_records(&mut self, pc: Pc) -> Step {
+        let (cid, kind) = (self.own().meta_cid, self.own().meta);
+        let (txn, slot) = (self.world.commit(cid).txn, self.records().slot ^ 1);
+        let is_commit = kind == Meta::Commit || kind == Meta::Finish && txn >= self.records().latest;
+        match pc {
             Pc::MetaLatestFirst => {
                 if is_commit {
                     self.live().latest = txn;
@@ -135,7 +145,7 @@ impl Cx<'_> {
             }
             Pc::MoveMeta => {
                 let live = self.live();
-                (live.meta, live.slot) = (cid, slot as u8);
+                (live.meta, live.slot) = (cid, slot);
                 self.go(if kind == Meta::Commit { Pc::MetaLatest } else { Pc::MetaDurable })
             }
             Pc::MetaLatest => {

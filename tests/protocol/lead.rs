@@ -47,6 +47,14 @@ impl Cx<'_> {
                 self.follow();
                 self.go(if self.own().again { Pc::FlushAgain } else { Pc::FlushLog })
             }
+            _ => self.flush_log(pc),
+        }
+    }
+
+    fn flush_log(&mut self, pc: Pc) -> Step {
+        let lead = self.own().lead;
+        let (txn, closes) = (self.world.commit(lead).txn, round_up(self.world.commit(lead).head));
+        match pc {
             Pc::FlushAgain => {
                 let done = self.flush(0..LOG_BEGIN + crate::world::LOG, 0);
                 self.go(if done { Pc::FlushLog } else { Pc::Remember })

@@ -89,7 +89,6 @@ impl Cx<'_> {
 
     /// `open_first` in `src/txn/open/first.rs`, `replay` in `src/txn/log/replay.rs`.
     fn open_first(&mut self, pc: Pc) -> Step {
-        let cid = self.own().cid;
         match pc {
             Pc::TakePresence => {
                 if self.world.agents.iter().any(|agent| agent.presence != Presence::Out) {
@@ -122,6 +121,14 @@ impl Cx<'_> {
                 *self.live() = Live { generations, ..Live::begin(meta, slot, self.world.commit(meta)) };
                 self.go(Pc::BecomeMember)
             }
+            _ => self.begin_session(pc),
+        }
+    }
+
+    /// Writes what the replay has found, and lets others in.
+    fn begin_session(&mut self, pc: Pc) -> Step {
+        let cid = self.own().cid;
+        match pc {
             Pc::BecomeMember => {
                 self.agent().presence = Presence::Shared;
                 self.become_member();

@@ -272,6 +272,13 @@ impl Cx<'_> {
                 self.world.commits[cid as usize].head = head + 1;
                 self.go(if self.lacks(Rule::P5) { Pc::StoreLatest } else { Pc::FillFirst })
             }
+            _ => self.end_append(pc),
+        }
+    }
+
+    fn end_append(&mut self, pc: Pc) -> Step {
+        let (cid, txn) = (self.own().cid, self.own().txn);
+        match pc {
             Pc::FillFirst => {
                 self.live().ring[(txn % RING) as usize].0 = cid;
                 self.go(Pc::FillSecond)

@@ -241,6 +241,14 @@ fn replay_log(path: &Path, plan: &rollback::Plan, carry_out: bool) -> Result<Vec
     Ok(tables.into_iter().map(|(name, record)| (name, record.root.entries)).collect())
 }
 
+/// Opens a file that this process has open once more, as another process would.
+#[cfg(feature = "testing")]
+pub(crate) fn open_as_another_process(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
+    let file = file::open(path, !spec.read_only).map_err(|e| open_error(path, e))?;
+    let id = file_id(path, &file)?;
+    open_file(path, file, id, spec)
+}
+
 /// Opens a file: joins the processes that have it open, or is the first.
 fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Arc<Env>> {
     check_file_system(path, &file, spec)?;

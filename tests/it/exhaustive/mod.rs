@@ -35,7 +35,8 @@ const BEFORE: &[Operation] = &[Immediate, Immediate];
 
 /// All schedules of some agents.
 const fn all(name: &'static str, agents: &'static [&'static [Operation]]) -> Scenario {
-    Scenario { name, before: BEFORE, agents, log_bytes: 16 << 10, sole: false, stops: 0, preemptions: u8::MAX }
+    let (sole, processes) = (false, false);
+    Scenario { name, before: BEFORE, agents, log_bytes: 16 << 10, sole, processes, stops: 0, preemptions: u8::MAX }
 }
 
 /// The same; one agent may stop at any step.
@@ -51,6 +52,12 @@ const fn bounded(preemptions: u8, scenario: Scenario) -> Scenario {
 /// The same; agents make sole commits when they can.
 const fn sole(scenario: Scenario) -> Scenario {
     Scenario { sole: true, ..scenario }
+}
+
+/// The same; each agent is a process of its own: an environment with mappings, descriptors and locks
+/// of its own, which shares the file and the lock file.
+const fn shared(scenario: Scenario) -> Scenario {
+    Scenario { processes: true, ..scenario }
 }
 
 /// Visits all states of scenarios; none breaks a rule.
@@ -122,6 +129,11 @@ fn the_rules_hold_with_sole_commits() {
         sole(stopping("sole, checkpoint", &[&[Immediate], &[Checkpoint, Immediate]])),
         sole(bounded(2, all("sole, three", &[&[Immediate], &[Eventual], &[Immediate, Checkpoint]]))),
     ]);
+}
+
+#[test]
+fn two_processes_keep_the_rules_in_every_state() {
+    hold(&[shared(all("two commits", &[&[Immediate], &[Immediate]]))]);
 }
 
 /// Takes minutes.

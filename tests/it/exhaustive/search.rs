@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use mapleaf::testing::{
-    abandon, open_with_hooks, records, seal_file, set_mutant, Hooks, LockName, Moment, Mutant, Records,
+    abandon, open_as_another_process, open_with_hooks, records, seal_file, set_mutant, Hooks, LockName, Moment, Mutant,
+    Records,
 };
 use mapleaf::{Db, Options};
 use tempfile::TempDir;
@@ -32,6 +33,8 @@ pub(super) struct Scenario {
     pub(super) log_bytes: u64,
     /// Whether agents make sole commits when they can.
     pub(super) sole: bool,
+    /// Whether each agent is a process of its own; otherwise they are threads of one.
+    pub(super) processes: bool,
     /// How many agents may stop for ever.
     pub(super) stops: u8,
     /// How often an agent that can go on may have to wait for another one; `u8::MAX`: any number.
@@ -81,15 +84,29 @@ pub(super) struct Search {
 
 /// One execution.
 struct Execution {
-    db: Db,
+    /// One for each process.
+    dbs: Vec<Db>,
     schedule: Arc<Schedule>,
     book: Shared,
     threads: Vec<JoinHandle<()>>,
 }
 
+impl Execution {
+    /// The live records; a lock is held if it is in any process.
+    fn records(&self) -> Records {
+        let mut all = records(&self.dbs[0]);
+        for db in &self.dbs[1..] {
+            let others = records(db);
+            all.held.iter_mut().zip(others.held).for_each(|(held, other)| *held |= other);
+            all.poisoned |= others.poisoned;
+        }
+        all
+    }
+}
+
 impl Drop for Execution {
     fn drop(&mut self) {
-        abandon(&self.db);
+        self.dbs.iter().for_each(abandon);
         self.schedule.end();
         for thread in self.threads.drain(..) {
             thread.join().expect("an agent that has ended");
@@ -154,26 +171,32 @@ impl Search {
     fn begin(&mut self) -> Execution {
         std::fs::write(&self.path, &self.file).expect("the file");
         set_mutant(None);
-        let options = Options::new().exclusive(true).sync_interval(None).window_size(16 << 20);
+        let options = Options::new().exclusive(!self.scenario.processes).sync_interval(None).window_size(16 << 20);
         let before = self.path_taken.is_empty().then(|| Mutex::new((Disk::durable(&self.file), self.path.clone())));
         let file_bytes = ((48 + 8 * self.scenario.before.len()) * PAGE) as u64;
         self.seam = Arc::new(Seam { before, file_bytes });
         let seam: Arc<dyn Hooks> = Arc::clone(&self.seam) as Arc<dyn Hooks>;
-        let db = open_with_hooks(options, &self.path, seam).expect("opened");
+        let db = open_with_hooks(options, &self.path, Arc::clone(&seam)).expect("opened");
         let before = self.scenario.before;
         let (txn, entries) = visible(&db).expect("read");
         let mut book = Book::new(txn, entries);
         agents::commit_all(&db, before, &mut book).expect("committed");
         let book: Shared = Arc::new(Mutex::new(book));
+        let mut dbs = vec![db];
+        if self.scenario.processes {
+            for _ in 1..self.scenario.agents.len() {
+                dbs.push(open_as_another_process(&dbs[0], Arc::clone(&seam)).expect("joined"));
+            }
+        }
         let plan = self.path_taken.iter().map(|node| node.choices[node.taken].step).collect();
         let schedule = Schedule::new(self.scenario.agents.len(), plan);
         let scripts = self.scenario.agents.iter().enumerate();
         let start = |(number, script): (usize, &&'static [Operation])| {
             let Scenario { log_bytes, sole, .. } = self.scenario;
-            agents::start((&schedule, number), &db, &book, script, (self.mutant, log_bytes, sole))
+            agents::start((&schedule, number), &dbs[number % dbs.len()], &book, script, (self.mutant, log_bytes, sole))
         };
         let threads = scripts.map(start).collect();
-        Execution { db, schedule, book, threads }
+        Execution { dbs, schedule, book, threads }
     }
 
     /// Runs the steps to the current state, and on to a known one.
@@ -199,7 +222,7 @@ impl Search {
 
     /// Checks a new state. Gives the first step from it; `None` if it is known or the end.
     fn visit(&mut self, execution: &Execution, seen: &Seen) -> Result<Option<Step>, String> {
-        let records = records(&execution.db);
+        let records = execution.records();
         let book = lock(&execution.book).clone();
         if let Some(wrong) = &book.wrong {
             return Err(wrong.clone());
