@@ -335,6 +335,38 @@ fn at_path(path: &Option<PathBuf>) -> String {
 impl std::panic::UnwindSafe for Error {}
 impl std::panic::RefUnwindSafe for Error {}
 
+/// For programs whose functions return [`io::Error`]. It has the fitting [`io::ErrorKind`], and
+/// [`io::Error::get_ref`] and [`io::Error::downcast`] give the [`Error`] back.
+///
+/// ```
+/// # use mapleaf::{Db, Table};
+/// fn count(path: &str) -> std::io::Result<u64> {
+///     Ok(Db::open_existing(path)?.begin_read()?.table(Table::<&str, u64>::new("users"))?.len())
+/// }
+///
+/// assert_eq!(count("no/such.mapleaf").unwrap_err().kind(), std::io::ErrorKind::NotFound);
+/// ```
+impl From<Error> for io::Error {
+    fn from(e: Error) -> io::Error {
+        let kind = match &e {
+            Error::Usage { .. } | Error::Inherited { .. } | Error::TooLarge { .. } => io::ErrorKind::InvalidInput,
+            Error::NotADatabase { .. } | Error::EmptyFile { .. } | Error::Corrupt { .. } | Error::Decode { .. } => {
+                io::ErrorKind::InvalidData
+            }
+            Error::NewerVersion { .. } => io::ErrorKind::Unsupported,
+            Error::Truncated { .. } => io::ErrorKind::UnexpectedEof,
+            Error::Fault { .. } | Error::Poisoned { .. } => io::ErrorKind::Other,
+            Error::Locked { .. } | Error::Busy { .. } => io::ErrorKind::ResourceBusy,
+            Error::WouldBlock { .. } => io::ErrorKind::WouldBlock,
+            Error::NotFound { .. } => io::ErrorKind::NotFound,
+            Error::Io { source, .. } => source.kind(),
+            Error::DiskFull { .. } => io::ErrorKind::StorageFull,
+            Error::Permission { .. } => io::ErrorKind::PermissionDenied,
+        };
+        io::Error::new(kind, e)
+    }
+}
+
 impl Error {
     /// The kind, for callers that branch on it.
     pub fn kind(&self) -> ErrorKind {

@@ -13,7 +13,7 @@
 //! let dir = tempfile::tempdir()?;
 //! let db = Db::open(dir.path().join("app.mapleaf"))?; // opens the file, or creates it
 //!
-//! let mut txn = db.begin_write()?;
+//! let txn = db.begin_write()?;
 //! txn.table(USERS)?.insert("ada", 1)?;
 //! txn.table(USERS)?.insert("grace", 2)?;
 //! txn.commit()?; // durable when it returns; dropping the transaction instead changes nothing
@@ -84,7 +84,8 @@
 //! | [`ReadTxn`], [`WriteTxn`] | a snapshot; changes to the latest state |
 //! | [`Options::shared_memory`], [`Db::share`], [`Db::attach`] | a database in memory that several processes use |
 //! | [`Durability`], [`PendingCommit`], [`Db::sync`], [`Db::checkpoint`] | what a commit survives, and when |
-//! | [`Table`], [`ReadTable`], [`TableMut`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
+//! | [`Table`], [`ReadTable`], [`TableMut`], [`TableRef`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
+//! | [`ReadableTable`] | the trait of all table handles, for functions that read any of them |
 //! | [`codec`] | the types of keys and values, and an example of a [codec of your own](codec#codecs-of-your-own) |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and the remedy |
 //! | [`inspect`] | decoded meta pages and page headers, for tools |
@@ -128,8 +129,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;
 pub use mapping::ReadAhead;
 pub use table::{
-    codec, EntriesOwned, Loader, OwnedValue, Range, RangeOwned, ReadTable, Reserved, Table, TableInfo, TableMut,
-    TableRef,
+    codec, EntriesOwned, Loader, OwnedValue, Range, RangeOwned, ReadTable, ReadableTable, Reserved, Table, TableInfo,
+    TableMut, TableRef,
 };
 
 /// Compiles the example of the README, and runs it in a temporary directory.

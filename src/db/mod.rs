@@ -61,7 +61,7 @@ pub use stats::{MemberInfo, Pin, PinnedBy, Presence, Stats};
 ///
 /// let dir = tempfile::tempdir()?;
 /// let db = Db::open(dir.path().join("app.mapleaf"))?;
-/// let mut txn = db.begin_write()?;
+/// let txn = db.begin_write()?;
 /// txn.table(USERS)?.insert("ada", 1)?;
 /// txn.commit()?;
 ///

@@ -31,7 +31,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # let db = Db::in_memory()?;
     /// const SQUARES: Table<u64, u64> = Table::new("squares");
     ///
-    /// let mut txn = db.begin_write()?;
+    /// let txn = db.begin_write()?;
     /// let mut squares = txn.table(SQUARES)?;
     /// assert_eq!(squares.load((0..1000).rev().map(|n| (n, n * n)))?, 1000);
     /// assert_eq!(squares.get(31)?, Some(961));
@@ -72,7 +72,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
 /// # let db = Db::in_memory()?;
 /// const WORDS: Table<&str, u32> = Table::new("words");
 ///
-/// let mut txn = db.begin_write()?;
+/// let txn = db.begin_write()?;
 /// let mut words = txn.table(WORDS)?;
 /// let mut loader = words.loader()?.memory(16 << 20);
 /// for (line, word) in "the quick brown fox".split(' ').enumerate() {

@@ -6,6 +6,7 @@
 //! ```text
 //! codec   how keys and values become bytes; how to write a codec
 //! read    handles of read transactions
+//! readable    the trait of all handles, for functions that take any
 //! write   handles of write transactions
 //! table_ref   handles of write transactions that only read
 //! load    bulk load
@@ -18,6 +19,7 @@ mod load;
 mod place;
 mod range;
 mod read;
+mod readable;
 mod table_ref;
 mod write;
 
@@ -35,6 +37,7 @@ pub use load::Loader;
 pub use place::Reserved;
 pub use range::{EntriesOwned, Range, RangeOwned};
 pub use read::{OwnedValue, ReadTable};
+pub use readable::ReadableTable;
 pub use table_ref::TableRef;
 pub use write::TableMut;
 

@@ -24,7 +24,7 @@ impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
     /// const FILES: Table<&str, &[u8]> = Table::new("files");
     ///
     /// let text = "long ".repeat(100_000);
-    /// let mut txn = db.begin_write()?;
+    /// let txn = db.begin_write()?;
     /// let mut files = txn.table(FILES)?;
     /// assert!(!files.insert_reader("a", text.len() as u64, text.as_bytes())?);
     /// assert_eq!(files.get("a")?, Some(text.as_bytes()));
@@ -48,7 +48,7 @@ impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
     /// # let db = Db::in_memory()?;
     /// const IMAGES: Table<u32, &[u8]> = Table::new("images");
     ///
-    /// let mut txn = db.begin_write()?;
+    /// let txn = db.begin_write()?;
     /// let mut images = txn.table(IMAGES)?;
     /// let mut place = images.reserve(7, 1 << 20)?;
     /// place.iter_mut().step_by(2).for_each(|byte| *byte = 255);

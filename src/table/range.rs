@@ -21,7 +21,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::table::codec::{Codec, Encoded, KeyCodec};
+use crate::table::codec::{Codec, Encoded, KeyCodec, PrefixCodec};
 use crate::table::{decode_entry, ReadTable};
 use crate::tree;
 use crate::txn::write::shared::TableAccess;
@@ -191,8 +191,9 @@ impl<K, V> std::fmt::Debug for Range<'_, K, V> {
     }
 }
 
-/// Owned entries of a table of a write transaction, from
-/// [`range_owned`](crate::TableMut::range_owned).
+/// Owned entries of a table, copied one at a time; from
+/// [`range_owned`](crate::TableRef::range_owned) in write transactions, and from
+/// [`ReadableTable`](crate::ReadableTable).
 #[derive(Debug)]
 pub struct EntriesOwned<'a, K, V> {
     range: Range<'a, K, V>,
@@ -243,6 +244,9 @@ impl ByteBounds {
     /// Every key.
     pub(crate) const ALL: ByteBounds = ByteBounds { low: Bound::Unbounded, high: Bound::Unbounded };
 
+    /// No key.
+    const NONE: ByteBounds = ByteBounds { low: Bound::Unbounded, high: Bound::Excluded(Vec::new()) };
+
     pub(crate) fn of<'k, K: KeyCodec>(range: &impl RangeBounds<K::Key<'k>>) -> Result<ByteBounds> {
         Ok(ByteBounds { low: encoded::<K>(range.start_bound())?, high: encoded::<K>(range.end_bound())? })
     }
@@ -270,19 +274,37 @@ impl ByteBounds {
 
     /// All keys that begin with these bytes.
     pub(crate) fn prefix(prefix: &Encoded<'_>) -> ByteBounds {
-        let mut after = prefix.to_vec();
-        while after.last() == Some(&0xFF) {
-            after.pop();
-        }
-        let high = match after.last_mut() {
-            Some(last) => {
-                *last += 1;
-                Bound::Excluded(after)
-            }
-            None => Bound::Unbounded,
-        };
+        let high = after_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
         ByteBounds { low: Bound::Included(prefix.to_vec()), high }
     }
+
+    /// All keys that begin with a prefix of the range, or lie between two such keys.
+    pub(crate) fn of_prefixes<'k, K: PrefixCodec>(range: &impl RangeBounds<K::Prefix<'k>>) -> Result<ByteBounds> {
+        let low = match range.start_bound() {
+            Bound::Unbounded => Bound::Unbounded,
+            Bound::Included(prefix) => Bound::Included(K::encode_prefix(prefix)?.to_vec()),
+            Bound::Excluded(prefix) => match after_prefix(&K::encode_prefix(prefix)?) {
+                Some(after) => Bound::Included(after),
+                None => return Ok(ByteBounds::NONE),
+            },
+        };
+        let high = match range.end_bound() {
+            Bound::Unbounded => Bound::Unbounded,
+            Bound::Included(prefix) => ByteBounds::prefix(&K::encode_prefix(prefix)?).high,
+            Bound::Excluded(prefix) => Bound::Excluded(K::encode_prefix(prefix)?.to_vec()),
+        };
+        Ok(ByteBounds { low, high })
+    }
+}
+
+/// The least bytes after all that begin with a prefix; `None` if there are none.
+fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut after = prefix.to_vec();
+    while after.last() == Some(&0xFF) {
+        after.pop();
+    }
+    *after.last_mut()? += 1;
+    Some(after)
 }
 
 fn encoded<K: KeyCodec>(bound: Bound<&K::Key<'_>>) -> Result<Bound<Vec<u8>>> {

@@ -6,6 +6,7 @@
 //! Failure: [`Error::Corrupt`] and [`Error::Decode`], with path and table, for a damaged page or an
 //! entry that does not decode.
 
+use std::borrow::Borrow;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -23,12 +24,13 @@ use crate::txn::read::open_table::OpenTable;
 use crate::txn::read::snapshot::ReadTxn;
 
 impl ReadTxn {
-    /// Opens a table as this transaction sees it. A table that does not exist reads as empty.
+    /// Opens a table as this transaction sees it. A table that does not exist reads as empty. A
+    /// table is given by value or by reference.
     ///
     /// # Errors
     /// `Usage` if the table was created with other codecs, `Corrupt` if the catalog cannot be read.
-    pub fn table<K: KeyCodec, V: Codec>(&self, table: Table<K, V>) -> Result<ReadTable<K, V>> {
-        let open = self.open_table(table.name())?;
+    pub fn table<K: KeyCodec, V: Codec>(&self, table: impl Borrow<Table<K, V>>) -> Result<ReadTable<K, V>> {
+        let open = self.open_table(table.borrow().name())?;
         open.check_codecs(K::name, V::name)?;
         Ok(ReadTable { txn: self.clone(), open, types: PhantomData })
     }
@@ -49,9 +51,10 @@ impl ReadTxn {
     /// As [`table`](ReadTxn::table) and [`ReadTable::try_get_resident`].
     pub fn try_get_resident<'k, K: KeyCodec, V: Codec>(
         &self,
-        table: Table<K, V>,
+        table: impl Borrow<Table<K, V>>,
         key: K::Key<'k>,
     ) -> Result<Option<V::Item<'_>>> {
+        let table = table.borrow();
         let Some(record) = self.find_table_nonblocking(table.name())? else { return Ok(None) };
         record.check_codecs(table.name(), Asked::Types(&K::name(), &V::name()))?;
         let key = K::encode_key(&key)?;
@@ -266,8 +269,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         Ok(Range::of_snapshot(self.byte_range(bounds), self.place()))
     }
 
-    /// Returns the entries whose keys begin with these components: for keys of the type `(&str, u16,
-    /// u64)`, a tuple such as `("t017",)` or `("t017", 5)`.
+    /// Returns the entries whose keys begin with these components: for keys of the type `(&str,
+    /// u16, u64)`, a tuple such as `("t017",)` or `("t017", 5)`.
     ///
     /// # Errors
     /// As [`range`](ReadTable::range).
@@ -278,6 +281,60 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         self.txn.check_process()?;
         let bounds = ByteBounds::prefix(&K::encode_leading(&components)?);
         Ok(Range::of_snapshot(self.byte_range(bounds), self.place()))
+    }
+
+    /// Like [`prefix`](ReadTable::prefix), as items that own their bytes.
+    ///
+    /// # Errors
+    /// As [`range`](ReadTable::range).
+    pub fn prefix_owned<'k>(&self, prefix: K::Prefix<'k>) -> Result<RangeOwned<K, V>>
+    where
+        K: PrefixCodec,
+    {
+        self.txn.check_process()?;
+        Ok(RangeOwned::new(self.clone(), ByteBounds::prefix(&K::encode_prefix(&prefix)?)))
+    }
+
+    /// Returns the entries whose keys begin with a prefix that lies in a range of prefixes, in
+    /// order. For a tuple this bounds the leading component: an excluded lower bound begins after
+    /// all keys that have this component, an included upper bound ends after them.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # use std::ops::Bound;
+    /// # let db = Db::in_memory()?;
+    /// const ITEMS: Table<(&str, u64), u64> = Table::new("items");
+    /// db.write(|txn| {
+    ///     let mut items = txn.table(ITEMS)?;
+    ///     items.put_all(["ann", "bob", "eve"].map(|name| ((name, 1), 10))).map(drop)
+    /// })?;
+    /// let items = db.begin_read()?.table(ITEMS)?;
+    /// assert_eq!(items.prefix_range("ann"..="bob")?.count(), 2);
+    /// let after_ann = (Bound::Excluded("ann"), Bound::Unbounded);
+    /// assert_eq!(items.prefix_range(after_ann)?.next().transpose()?, Some((("bob", 1), 10)));
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`range`](ReadTable::range).
+    pub fn prefix_range<'k>(&self, range: impl RangeBounds<K::Prefix<'k>>) -> Result<Range<'_, K, V>>
+    where
+        K: PrefixCodec,
+    {
+        self.txn.check_process()?;
+        Ok(Range::of_snapshot(self.byte_range(ByteBounds::of_prefixes::<K>(&range)?), self.place()))
+    }
+
+    /// Like [`prefix_range`](ReadTable::prefix_range), as items that own their bytes.
+    ///
+    /// # Errors
+    /// As [`range`](ReadTable::range).
+    pub fn prefix_range_owned<'k>(&self, range: impl RangeBounds<K::Prefix<'k>>) -> Result<RangeOwned<K, V>>
+    where
+        K: PrefixCodec,
+    {
+        self.txn.check_process()?;
+        Ok(RangeOwned::new(self.clone(), ByteBounds::of_prefixes::<K>(&range)?))
     }
 
     /// Returns the entry with the least key.

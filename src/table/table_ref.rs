@@ -128,8 +128,8 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
         Ok(self.byte_range(ByteBounds::prefix(&K::encode_prefix(&prefix)?)))
     }
 
-    /// Returns the entries whose keys begin with these components: for keys of the type `(&str, u16,
-    /// u64)`, a tuple such as `("t017",)` or `("t017", 5)`.
+    /// Returns the entries whose keys begin with these components: for keys of the type `(&str,
+    /// u16, u64)`, a tuple such as `("t017",)` or `("t017", 5)`.
     ///
     /// # Errors
     /// As [`range`](TableRef::range).
@@ -139,6 +139,41 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
     {
         self.access.check_process()?;
         Ok(self.byte_range(ByteBounds::prefix(&K::encode_leading(&components)?)))
+    }
+
+    /// Like [`prefix`](TableRef::prefix), as owned items.
+    ///
+    /// # Errors
+    /// As [`range`](TableRef::range).
+    pub fn prefix_owned<'k>(&self, prefix: K::Prefix<'k>) -> Result<EntriesOwned<'_, K, V>>
+    where
+        K: PrefixCodec,
+    {
+        Ok(EntriesOwned::new(self.prefix(prefix)?))
+    }
+
+    /// Returns the entries whose keys begin with a prefix that lies in a range of prefixes, in
+    /// order. See [`ReadTable::prefix_range`](crate::ReadTable::prefix_range).
+    ///
+    /// # Errors
+    /// As [`range`](TableRef::range).
+    pub fn prefix_range<'k>(&self, range: impl RangeBounds<K::Prefix<'k>>) -> Result<Range<'_, K, V>>
+    where
+        K: PrefixCodec,
+    {
+        self.access.check_process()?;
+        Ok(self.byte_range(ByteBounds::of_prefixes::<K>(&range)?))
+    }
+
+    /// Like [`prefix_range`](TableRef::prefix_range), as owned items.
+    ///
+    /// # Errors
+    /// As [`range`](TableRef::range).
+    pub fn prefix_range_owned<'k>(&self, range: impl RangeBounds<K::Prefix<'k>>) -> Result<EntriesOwned<'_, K, V>>
+    where
+        K: PrefixCodec,
+    {
+        Ok(EntriesOwned::new(self.prefix_range(range)?))
     }
 
     /// Returns the entry with the least key.

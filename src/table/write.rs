@@ -109,7 +109,7 @@ impl WriteTxn {
     /// # use mapleaf::codec::Codec;
     /// # use mapleaf::{Db, Table};
     /// # let db = Db::in_memory()?;
-    /// let mut txn = db.begin_write()?;
+    /// let txn = db.begin_write()?;
     /// txn.create_table("born", "str", "u64")?.insert(b"ada", &u64::encode(&1815)?)?;
     ///
     /// const BORN: Table<&str, u64> = Table::new("born");
@@ -155,7 +155,7 @@ impl WriteTxn {
 /// # let db = Db::in_memory()?;
 /// const AGES: Table<&str, u32> = Table::new("ages");
 ///
-/// let mut txn = db.begin_write()?;
+/// let txn = db.begin_write()?;
 /// let mut ages = txn.table(AGES)?;
 /// assert_eq!(ages.insert("ada", 36)?, None);
 /// assert_eq!(ages.insert("ada", 37)?, Some(36));
@@ -209,7 +209,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # let db = Db::in_memory()?;
     /// const PAGES: Table<&str, &[u8]> = Table::new("pages");
     ///
-    /// let mut txn = db.begin_write()?;
+    /// let txn = db.begin_write()?;
     /// let mut pages = txn.table(PAGES)?;
     /// assert!(!pages.put("a", &[1; 100_000])?);
     /// assert!(pages.put("a", &[2; 100_000])?);
@@ -233,7 +233,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # let db = Db::in_memory()?;
     /// const STOCK: Table<&str, u32> = Table::new("stock");
     ///
-    /// let mut txn = db.begin_write()?;
+    /// let txn = db.begin_write()?;
     /// let mut stock = txn.table(STOCK)?;
     /// assert_eq!(stock.put_all([("pears", 3), ("apples", 5), ("pears", 4)])?, 2);
     /// assert_eq!(stock.get("pears")?, Some(4));
@@ -262,7 +262,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # let db = Db::in_memory()?;
     /// const EVENTS: Table<u64, &str> = Table::new("events");
     ///
-    /// let mut txn = db.begin_write()?;
+    /// let txn = db.begin_write()?;
     /// let mut events = txn.table(EVENTS)?;
     /// events.put_all((0..100).map(|n| (n, "event")))?;
     /// assert_eq!(events.remove_range(..90)?, 90);
@@ -298,7 +298,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # let db = Db::in_memory()?;
     /// const AGES: Table<&str, u32> = Table::new("ages");
     ///
-    /// let mut txn = db.begin_write()?;
+    /// let txn = db.begin_write()?;
     /// txn.create_table("ages", "str", "u32")?.insert(b"ada", b"old")?;
     /// let mut ages = txn.table(AGES)?;
     /// assert!(ages.get("ada").is_err());

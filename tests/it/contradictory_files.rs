@@ -206,6 +206,7 @@ fn owned_ranges_return_the_entries_before_damage_as_ranges_do() {
         for key in 0..200 {
             table.insert(key, "text")?;
         }
+        drop(table);
         txn.bytes_table("text")?.insert(&100u32.to_be_bytes(), b"\xff").map(drop)
     })
     .expect("written");

@@ -40,6 +40,7 @@ fn an_undecodable_entry_is_an_error_with_its_table_and_others_are_read() {
     db.write(|txn| {
         let mut names = txn.table(NAMES)?;
         [(1, "a"), (2, "b"), (3, "c")].iter().try_for_each(|&(number, name)| names.insert(number, name).map(drop))?;
+        drop(names);
         txn.bytes_table("names")?.insert(&2u32.to_be_bytes(), b"\xff").map(drop)
     })
     .expect("stored");

@@ -120,6 +120,8 @@ enum Op {
     Drop(u8),
     Rename(u8, u8),
     Read(u8),
+    /// Changes two tables by turns, by two open handles, and reads a third meanwhile.
+    ByTurns(u8, Vec<(bool, KeyOf, LenOf)>),
     Commit,
     Abort,
     Reopen,
@@ -144,6 +146,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => t().prop_map(Op::Drop),
         1 => (t(), t()).prop_map(|(from, to)| Op::Rename(from, to)),
         3 => t().prop_map(Op::Read),
+        6 => (t(), vec((any::<bool>(), any_key(), any_len()), 1..120)).prop_map(|(t, changes)| Op::ByTurns(t, changes)),
         9 => Just(Op::Commit),
         2 => Just(Op::Abort),
         1 => Just(Op::Reopen),
@@ -303,6 +306,66 @@ impl Run {
         });
     }
 
+    /// Changes table `t` and the one after it by turns, and reads a third one a step at a time. What
+    /// was borrowed from a table is compared when the other one has changed.
+    fn by_turns(&mut self, t: u8, changes: &[(bool, KeyOf, LenOf)]) {
+        let (t, other, third) = (t % 4, (t + 1) % 4, (t + 2) % 4);
+        let (limit, page_size) = (self.key_limit(), self.page_size);
+        let txn = &*self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
+        let mut handles = [t, other].map(|t| txn.table(table(t)).expect("table"));
+        let mut models = [t, other].map(|t| self.pending.remove(&t).unwrap_or_default());
+        assert!(txn.table(&table(t)).is_err() && txn.read_table(&table(other)).is_err(), "they are open");
+        let reading = txn.read_table(table(third)).expect("no handle writes to it");
+        let nothing = Entries::new();
+        let mut wanted = self.pending.get(&third).unwrap_or(&nothing).iter();
+        let (mut entries, mut borrowed) = (reading.iter(), Vec::new());
+        for (second, key, len) in changes {
+            let (key, version) = (key.bytes(limit), self.version);
+            self.version += 1;
+            let value = Arc::new(bytes(version, len.bytes(page_size)));
+            let ([a, b], [model_a, model_b]) = (&mut handles, &mut models);
+            let (changed, model, still, still_model) = match second {
+                false => (a, model_a, b, model_b),
+                true => (b, model_b, a, model_a),
+            };
+            let near = still_model.range::<Key, _>(&key..).next().or(still_model.last_key_value());
+            let found = near.map(|(near, _)| still.get(near).expect("get").expect("there"));
+            let edges = (still.first().expect("first"), still.last().expect("last"));
+            match value.len() % 4 {
+                0 => assert_eq!(changed.delete(&key).expect("delete"), model.remove(&key).is_some()),
+                1 => assert!(
+                    changed.insert(&key, &value).expect("insert").is_some() == model.insert(key, value).is_some()
+                ),
+                _ if model.last_key_value().is_none_or(|(last, _)| *last < key) => {
+                    changed.append(&key, &value).expect("above the last");
+                    model.insert(key, value);
+                }
+                _ => assert_eq!(changed.put(&key, &value).expect("put"), model.insert(key, value).is_some()),
+            }
+            let borrow =
+                |entry: Option<(&'_ Key, &'_ Arc<Vec<u8>>)>| entry.map(|(key, value)| (key.clone(), Arc::clone(value)));
+            let same = |found: Option<(&[u8], &[u8])>, model: Option<(Key, Arc<Vec<u8>>)>| match (found, model) {
+                (Some((key, value)), Some((in_model, value_in_model))) => {
+                    key == in_model && value == value_in_model.as_slice()
+                }
+                (found, model) => found.is_none() && model.is_none(),
+            };
+            assert!(found == near.map(|(_, value)| value.as_slice()), "a value while another table changes");
+            assert!(
+                same(edges.0, borrow(still_model.first_key_value()))
+                    && same(edges.1, borrow(still_model.last_key_value()))
+            );
+            borrowed.extend(entries.next().map(|entry| entry.expect("entry")));
+        }
+        borrowed.extend(entries.map(|entry| entry.expect("entry")));
+        for entry in borrowed {
+            assert!(wanted.next().is_some_and(|(key, value)| entry == (key.as_slice(), value.as_slice())));
+        }
+        assert!(wanted.next().is_none(), "all entries of the table that is read");
+        drop(handles);
+        self.pending.extend([t, other].into_iter().zip(models));
+    }
+
     fn commit(&mut self) {
         if let Some(txn) = self.txn.take() {
             let listed: Vec<(String, u64)> =
@@ -365,6 +428,7 @@ impl Run {
             Op::Drop(t) => self.drop_table(*t),
             Op::Rename(from, to) => self.rename(*from, *to),
             Op::Read(t) => self.read(*t),
+            Op::ByTurns(t, changes) => self.by_turns(*t, changes),
             Op::Commit => self.commit(),
             Op::Abort => self.abort(),
             Op::Reopen => {

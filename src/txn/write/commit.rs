@@ -54,7 +54,8 @@ pub enum Durability {
     Eventual,
 }
 
-/// A commit whose durability can be waited for. [`WriteTxn::commit_async`](crate::WriteTxn::commit_async) returns it.
+/// A commit whose durability can be waited for.
+/// [`WriteTxn::commit_async`](crate::WriteTxn::commit_async) returns it.
 ///
 /// [`wait`](PendingCommit::wait) blocks; as a [`Future`] it needs no particular runtime. Dropping
 /// it does not undo the commit: the environment's thread makes it durable.

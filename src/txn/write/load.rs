@@ -24,7 +24,7 @@ use crate::tree::{self, Bulk, SortedRun, Tree, TreeMut};
 use crate::txn::env::Writer;
 use crate::txn::write::txn::{writer_of, RunningTxn};
 
-/// The error of the table while a load runs, and of the transaction after a load that was not ended.
+/// The error of the table while a load runs, and of the transaction after a load without an end.
 const UNFINISHED: &str = "a load was not finished";
 
 /// A running load.
@@ -75,7 +75,7 @@ impl RunningTxn {
             0 => Way::Building(Box::default()),
             _ => Way::Filling,
         };
-        self.tables[at].unfinished = Some(UNFINISHED);
+        self.tables.begin(at, UNFINISHED);
         writer_of(&mut self.writer).pages.begin_writing(true);
         Ok(Load { at, memory_bytes, way, run: SortedRun::default(), count: 0, failed: false })
     }
@@ -166,7 +166,7 @@ impl RunningTxn {
         }
         let ended = self.finish_load(load);
         if ended.is_ok() {
-            self.tables[load.at].unfinished = None;
+            self.tables.finish(load.at);
         }
         self.note_load(load, ended)
     }
@@ -209,7 +209,7 @@ impl RunningTxn {
             // parent (P22).
             return;
         }
-        if let Some(unfinished) = self.tables[load.at].unfinished {
+        if let Some(unfinished) = self.tables[load.at].unfinished() {
             self.break_off(unfinished);
         }
         let written = writer_of(&mut self.writer).pages.end_writing();

@@ -118,7 +118,7 @@ impl RunningTxn {
         let tree = self.root(at).tree;
         let begun = OverflowWriter::begin(&mut writer_of(&mut self.writer).pages, tree, len);
         let extent = self.note(Some(at), begun)?;
-        self.tables[at].unfinished = Some(UNFINISHED);
+        self.tables.begin(at, UNFINISHED);
         Ok(extent)
     }
 
@@ -132,7 +132,7 @@ impl RunningTxn {
     /// Frees the pages of a value that will not be completed.
     fn abandon_value(&mut self, at: usize, extent: OverflowWriter) {
         extent.abandon(&mut writer_of(&mut self.writer).pages);
-        self.tables[at].unfinished = None;
+        self.tables.finish(at);
     }
 
     /// Completes a value and puts its entry.
@@ -140,7 +140,7 @@ impl RunningTxn {
         self.check_usable()?;
         let ended = extent.finish(&mut writer_of(&mut self.writer).pages);
         let ptr = self.note(Some(at), ended)?;
-        self.tables[at].unfinished = None;
+        self.tables.finish(at);
         self.put_extent(at, key, OverflowPtr { ptr, len })
     }
 
@@ -166,7 +166,7 @@ impl RunningTxn {
             extent
         });
         let extent = self.note(Some(at), taken)?;
-        self.tables[at].unfinished = Some(UNFINISHED);
+        self.tables.begin(at, UNFINISHED);
         Ok(ReservedValue::Long { extent, len })
     }
 
@@ -182,7 +182,7 @@ impl RunningTxn {
                 owner.take_back(extent);
                 let sealed = owner.extent_mut(id, pages).map(checksum::seal);
                 let crc = self.note(Some(at), sealed)?;
-                self.tables[at].unfinished = None;
+                self.tables.finish(at);
                 let ptr = PagePtr { id, crc };
                 writer_of(&mut self.writer).pages.set_verified_sealed(ptr);
                 self.put_extent(at, key, OverflowPtr { ptr, len: len as u64 })
@@ -199,7 +199,7 @@ impl RunningTxn {
             let (txn, id, pages) = (writer.pages.txn(), extent.id(), extent.pages());
             writer.pages.take_back(extent);
             writer.pages.free(id, pages, txn);
-            self.tables[at].unfinished = None;
+            self.tables.finish(at);
         }
     }
 

@@ -8,13 +8,13 @@
 //! Bytes that a handle returns borrow the handle and not the [`RunningTxn`]: other tables change
 //! meanwhile. This is sound by the leases of the mapping (`mapping/lease.rs`). The part of this
 //! file in that argument:
-//!   SHARE-1  all pages of a table are reached through its handles. One handle writes, or any
-//!            number read (`handles.rs`). [`TableAccess`] lends bytes as long as it is borrowed. A
-//!            [`TableChange`] borrows the handle exclusively, so no bytes of the table are borrowed.
-//!   SHARE-2  an operation that failed or panicked half-way breaks the transaction: no later one
-//!            changes a page, so a tree that was left half-changed cannot reach pages that change.
-//!   SHARE-3  a change of the transaction as a whole (drop and rename of a table, commit) borrows
-//!            it exclusively, so no handle is in use.
+//!   ACCESS-1  all pages of a table are reached through its handles. One handle writes, or any
+//!             number read (`handles.rs`). [`TableAccess`] lends bytes as long as it is borrowed. A
+//!             [`TableChange`] borrows the handle exclusively, so none of its bytes are borrowed.
+//!   ACCESS-2  an operation that failed or panicked half-way breaks the transaction: no later one
+//!             changes a page, so a tree that was left half-changed cannot reach pages that change.
+//!   ACCESS-3  a change of the transaction as a whole (drop and rename of a table, commit) borrows
+//!             it exclusively, so no handle is in use.
 //!
 //! Failure: the errors of the operations; `Usage` for a table that is open already.
 
@@ -97,7 +97,7 @@ pub struct WriteTxn {
     running: RefCell<RunningTxn>,
 }
 
-// An operation that panics breaks the transaction (SHARE-2), so a caught panic shows no half-made
+// An operation that panics breaks the transaction (ACCESS-2), so a caught panic shows no half-made
 // change.
 impl UnwindSafe for WriteTxn {}
 impl RefUnwindSafe for WriteTxn {}
@@ -129,7 +129,7 @@ impl WriteTxn {
     ///
     /// let mut commits = Vec::new();
     /// for (id, name) in (0..).zip(["ada", "grace", "barbara"]) {
-    ///     let mut txn = db.begin_write()?;
+    ///     let txn = db.begin_write()?;
     ///     txn.table(USERS)?.insert(name, id)?;
     ///     commits.push(txn.commit_async()?);
     /// }
@@ -226,7 +226,7 @@ impl WriteTxn {
         self.running.borrow_mut().table_records()
     }
 
-    /// Changes the transaction as a whole (SHARE-3).
+    /// Changes the transaction as a whole (ACCESS-3).
     fn change<T>(&mut self, change: impl FnOnce(&mut RunningTxn) -> Result<T>) -> Result<T> {
         let mut operation = Operation { running: self.running.borrow_mut(), table: None, ended: false };
         let done = change(&mut operation.running);
@@ -245,7 +245,7 @@ impl fmt::Debug for WriteTxn {
 }
 
 /// A running operation. It breaks the transaction if it is dropped before it has ended, by a panic
-/// (SHARE-2).
+/// (ACCESS-2).
 struct Operation<'r> {
     running: RefMut<'r, RunningTxn>,
     /// The table that changes, and where its handle has the root.

@@ -32,12 +32,17 @@ pub(crate) struct TxnTable {
     /// Its number in the record of the transaction, once the record names it.
     pub(crate) recorded: Option<u32>,
     /// What was begun with the table and not finished, such as a load.
-    pub(crate) unfinished: Option<&'static str>,
+    unfinished: Option<&'static str>,
 }
 
 impl TxnTable {
     pub(crate) fn name(&self) -> &str {
         self.handles.name()
+    }
+
+    /// What was begun with the table and not finished.
+    pub(crate) fn unfinished(&self) -> Option<&'static str> {
+        self.unfinished
     }
 
     /// Notes a change of the tree by another operation than a put or an append: the hints do not
@@ -54,6 +59,8 @@ impl TxnTable {
 pub(crate) struct TableSet {
     tables: Vec<TxnTable>,
     by_name: BTreeMap<String, usize>,
+    /// The number of tables with something unfinished.
+    unfinished: usize,
 }
 
 impl TableSet {
@@ -74,6 +81,23 @@ impl TableSet {
         let (recorded, unfinished) = (None, None);
         self.tables.push(TxnTable { handles, record, changed, put_hint, append_hint, recorded, unfinished });
         at
+    }
+
+    /// Notes that something was begun with a table that has nothing unfinished.
+    pub(crate) fn begin(&mut self, at: usize, what: &'static str) {
+        debug_assert!(self.tables[at].unfinished.is_none(), "a table has one unfinished thing");
+        self.tables[at].unfinished = Some(what);
+        self.unfinished += 1;
+    }
+
+    /// Notes that it was finished, or undone.
+    pub(crate) fn finish(&mut self, at: usize) {
+        self.unfinished -= usize::from(self.tables[at].unfinished.take().is_some());
+    }
+
+    /// Something that was begun and not finished.
+    pub(crate) fn unfinished(&self) -> Option<&'static str> {
+        (self.unfinished > 0).then(|| self.iter().find_map(|table| table.unfinished)).flatten()
     }
 
     /// Removes a table. The last table of the set gets the removed table's number.

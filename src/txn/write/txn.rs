@@ -1,9 +1,9 @@
 //! The state of the running write transaction: aborted on drop, committed by log or by checkpoint.
 //!
-//! Floor: txn. `shared.rs` shares it among the handles of tables. A write transaction changes copies of pages on the writable mapping. A commit makes
-//! them the next state (`commit.rs`). An abort drops the claimed pages and the writer's cache of
-//! the free space. A running transaction records its operations for the commit log, as long as the
-//! record is small enough.
+//! Floor: txn. `shared.rs` shares it among the handles of tables. A write transaction changes
+//! copies of pages on the writable mapping. A commit makes them the next state (`commit.rs`). An
+//! abort drops the claimed pages and the writer's cache of the free space. A running transaction
+//! records its operations for the commit log, as long as the record is small enough.
 //!
 //! Invariants:
 //!   WRITE-1  no page that a committed state reaches changes (rule R1): only pages of this
@@ -255,13 +255,13 @@ impl RunningTxn {
     /// table and not finished.
     pub(crate) fn check_table(&self, at: usize) -> Result<()> {
         self.check_usable()?;
-        self.tables[at].unfinished.map_or(Ok(()), cannot_go_on)
+        self.tables[at].unfinished().map_or(Ok(()), cannot_go_on)
     }
 
     /// Like [`RunningTxn::check_table`], for all tables.
     pub(crate) fn check_finished(&self) -> Result<()> {
         self.check_usable()?;
-        self.tables.iter().find_map(|table| table.unfinished).map_or(Ok(()), cannot_go_on)
+        self.tables.unfinished().map_or(Ok(()), cannot_go_on)
     }
 
     /// Breaks the transaction, unless it is broken.

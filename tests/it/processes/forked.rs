@@ -35,7 +35,7 @@ fn forking_child() {
     let db = inherited.expect("the parent's own");
     assert_eq!((get(&db, 2), db.stats().expect("stats").processes), (Some(2), 1));
     // Parent and child do not share their locks.
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     txn.table(NUMBERS).expect("table").insert(3, 3).expect("inserted");
     assert!(in_forked_child(|| {
         let attached = Db::attach(&memory).expect("attached");
