@@ -337,7 +337,7 @@ fn one_function_reads_every_kind_of_handle() {
     let txn = db.begin_write().expect("begins");
     let mut items = txn.table(ITEMS).expect("table");
     for (number, name) in ["ann", "bob", "eve"].into_iter().enumerate() {
-        (0..3).for_each(|n| drop(items.insert((name, n), number as u64 * 15 + n).expect("insert")));
+        (0..3).for_each(|n| assert_eq!(items.insert((name, n), number as u64 * 15 + n).expect("insert"), None));
     }
     let wanted = [
         "ann2 bob0",

@@ -164,7 +164,7 @@ fn growing_child() {
         || {
             let hooks = Arc::clone(&growth) as Arc<dyn Hooks>;
             let db = with_next_hooks(hooks, || broker::open(Options::new(), arguments[0].as_ref())).expect("opened");
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             let mut table = txn.bytes_table("grown").expect("table");
             (0..4_u64).for_each(|n| drop(table.insert(&n.to_be_bytes(), &[n as u8; 1 << 20]).expect("inserted")));
             // It aborts, so the next one grows the memory too.
