@@ -129,8 +129,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;
 pub use mapping::ReadAhead;
 pub use table::{
-    codec, EntriesOwned, Loader, OwnedValue, Range, RangeOwned, ReadTable, ReadableTable, Reserved, Table, TableInfo,
-    TableMut, TableRef,
+    codec, CursorMut, EntriesOwned, ExtractIf, Loader, OwnedValue, Position, Range, RangeOwned, ReadTable,
+    ReadableTable, Reserved, Table, TableInfo, TableMut, TableRef,
 };
 
 /// Compiles the example of the README, and runs it in a temporary directory.

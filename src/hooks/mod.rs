@@ -149,6 +149,8 @@ pub enum Mutant {
     NewerMetaUnfinished,
     /// Tasks are woken by a thread that may hold locks.
     WakersUnderLocks,
+    /// What was noted of a leaf when it was sealed counts, although the leaf is dirty again.
+    StaleLeafFact,
 }
 
 /// A step of creating a file that has been completed.

@@ -23,6 +23,7 @@ use crate::page::header::PageStamp;
 use crate::page::layout::Front;
 use crate::page::{checksum, lookup, overflow};
 use crate::pager::read::residency::Residency;
+use crate::pager::write::leaf_facts::LeafFact;
 
 /// Pages that can be read.
 pub(crate) trait PageRead: Residency {
@@ -150,6 +151,11 @@ pub(crate) trait PageWrite: PageRead {
     /// verifies nothing, so that a damaged value can be replaced or removed. A damaged header can
     /// only delay the reuse of the extent.
     fn extent_born(&self, id: PageId, pages: u64) -> Result<TxnId>;
+
+    /// What is known of the leaf that a pointer of a branch leads to, without reading it.
+    fn leaf_fact(&self, _ptr: PagePtr) -> Option<LeafFact> {
+        None
+    }
 
     /// Records the final checksum of a dirty page, so that readers need not verify it after the
     /// commit.

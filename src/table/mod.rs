@@ -9,17 +9,21 @@
 //! readable    the trait of all handles, for functions that take any
 //! write   handles of write transactions
 //! table_ref   handles of write transactions that only read
+//! cursor  cursors that write, and entries at the ends of a table
 //! load    bulk load
+//! remove  removing many entries through a handle of a write transaction
 //! place   values that the caller writes directly into pages of the file
 //! range   iterators over entries
 //! ```
 
 pub mod codec;
+mod cursor;
 mod load;
 mod place;
 mod range;
 mod read;
 mod readable;
+mod remove;
 mod table_ref;
 mod write;
 
@@ -33,11 +37,13 @@ use crate::pager::PageRead;
 use crate::tree::{FlatIndex, Tree};
 
 use codec::{Codec, Encoded, KeyCodec};
+pub use cursor::{CursorMut, Position};
 pub use load::Loader;
 pub use place::Reserved;
 pub use range::{EntriesOwned, Range, RangeOwned};
 pub use read::{OwnedValue, ReadTable};
 pub use readable::ReadableTable;
+pub use remove::ExtractIf;
 pub use table_ref::TableRef;
 pub use write::TableMut;
 

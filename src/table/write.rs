@@ -8,15 +8,14 @@
 //! transaction can only be aborted, and its calls return an error that says so.
 
 use std::borrow::Borrow;
-use std::ops::{Deref, RangeBounds};
+use std::ops::Deref;
 
 use crate::catalog::Asked;
 use crate::error::Result;
 use crate::table::codec::{Codec, KeyCodec};
-use crate::table::range::ByteBounds;
 use crate::table::{Table, TableInfo, TableRef};
 use crate::txn::write::put_all::Collected;
-use crate::txn::write::shared::{TableChange, WriteTxn};
+use crate::txn::write::shared::{TableAccess, TableChange, WriteTxn};
 
 impl WriteTxn {
     /// Opens a table for reading and writing, or creates it if it does not exist. Several tables
@@ -181,6 +180,11 @@ impl<'t, K, V> Deref for TableMut<'t, K, V> {
 
 impl<K, V> TableMut<'_, K, V> {
     #[inline]
+    pub(super) fn access(&self) -> &TableAccess<'_> {
+        &self.table.access
+    }
+
+    #[inline]
     pub(super) fn change(&mut self) -> TableChange<'_> {
         self.table.access.change(self.at)
     }
@@ -254,30 +258,6 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         Ok(new + self.change().run(|running, at| running.put_collected_entries(at, &mut collected))?)
     }
 
-    /// Removes all entries of a range of keys; returns how many there were. Costs a look at each
-    /// leaf of the range, not a deletion of each entry.
-    ///
-    /// ```
-    /// # use mapleaf::{Db, Table};
-    /// # let db = Db::in_memory()?;
-    /// const EVENTS: Table<u64, &str> = Table::new("events");
-    ///
-    /// let txn = db.begin_write()?;
-    /// let mut events = txn.table(EVENTS)?;
-    /// events.put_all((0..100).map(|n| (n, "event")))?;
-    /// assert_eq!(events.remove_range(..90)?, 90);
-    /// assert_eq!(events.len(), 10);
-    /// # Ok::<(), mapleaf::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// `Usage` for a bound that the codec cannot represent: nothing was changed. `DiskFull`, `Io`,
-    /// `Corrupt`: abort the transaction.
-    pub fn remove_range<'k>(&mut self, range: impl RangeBounds<K::Key<'k>>) -> Result<u64> {
-        let (low, high) = ByteBounds::of::<K>(&range)?.into_half_open();
-        self.change().run(|running, at| running.remove_range(at, low.as_deref(), high.as_deref()))
-    }
-
     /// Removes an entry and returns its value. A value that does not decode is removed too, but
     /// returned as `None`; [`delete`](TableMut::delete) tells whether the key existed.
     ///
@@ -327,7 +307,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
 }
 
 /// The old value, if it decodes.
-fn owned_value<V: Codec>(bytes: &[u8]) -> Option<V::Owned> {
+pub(super) fn owned_value<V: Codec>(bytes: &[u8]) -> Option<V::Owned> {
     V::decode(bytes).ok().map(V::to_owned)
 }
 

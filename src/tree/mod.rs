@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! lookup/      one key or many, with or without waiting for the disk; the flat index
-//! scan/        cursors and ranges, in both directions, with read-ahead
+//! scan/        cursors, ranges and spots, in both directions, with read-ahead
 //! edit/        put, append, delete, drop; splitting, joining; checksums at commit (seal)
 //! load/        many entries: sorted runs, full leaves, merging
 //! verify/      proving a tree of an open database, and reading one of a damaged file
@@ -32,16 +32,20 @@ mod value;
 pub(crate) use crate::page::meta::TreeRoot;
 pub(crate) use edit::append::AppendHint;
 pub(crate) use edit::drop::drop_tree;
+pub(crate) use edit::pop::PopHint;
 pub(crate) use edit::put::PutHint;
 pub(crate) use edit::seal::{seal, seal_after_puts};
+pub(crate) use edit::sift::{Sift, Sifted};
 pub(crate) use handle::{Tree, TreeMut};
 pub(crate) use load::bulk::Bulk;
 pub(crate) use load::sorted_run::SortedRun;
 pub(crate) use lookup::flat_index::{FlatIndex, PAGES_MAX};
 pub(crate) use lookup::many::GROUP;
 pub(crate) use lookup::nonblocking::get_nonblocking;
+pub(crate) use path::Side;
 pub(crate) use scan::cursor::Cursor;
 pub(crate) use scan::range::Range;
+pub(crate) use scan::spot::Spot;
 pub(crate) use value::{check_sizes, free_extent, store};
 pub(crate) use verify::check::{check, TreeStats};
 pub(crate) use verify::finding::{text_of, Finding};

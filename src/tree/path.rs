@@ -78,6 +78,11 @@ impl Path {
         self.frames[self.len - 1]
     }
 
+    /// Changes the index of the entry that the path leads to, within its leaf.
+    pub(crate) fn set_leaf_index(&mut self, index: usize) {
+        self.frames[self.len - 1].at = index as u32;
+    }
+
     pub(crate) fn set_ptr(&mut self, depth: usize, ptr: PagePtr) {
         self.frames[depth].ptr = ptr;
     }

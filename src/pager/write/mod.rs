@@ -6,6 +6,7 @@
 //! txn_pages        pages of the running transaction: allocate, change, free
 //! free_space       which pages may be allocated
 //! live_states      which states keep a freed page from being allocated again
+//! leaf_facts       what the writer remembers of the leaves that it has sealed
 //! prefault         brings fresh pages into memory before the writer stores to them
 //! write_queue      pages built in private memory and written by a thread
 //! append_buffer    the page that appends fill, in private memory
@@ -16,6 +17,7 @@
 
 pub(crate) mod append_buffer;
 pub(crate) mod free_space;
+pub(crate) mod leaf_facts;
 pub(crate) mod live_states;
 pub(crate) mod overflow_writer;
 pub(crate) mod prefault;

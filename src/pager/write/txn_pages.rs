@@ -3,8 +3,8 @@
 //! Floor: pager. [`TxnPages`] owns the writable mapping and the free space. A page is *dirty* if
 //! this transaction allocated it and may store to it. Only dirty pages can be borrowed mutably,
 //! because only they are claimed on the writable mapping; so a page that a committed state reaches
-//! cannot change (R1). The submodule `allocate` decides where new pages come from, `lending`
-//! lends pages to table handles.
+//! cannot change (R1). The submodule `allocate` decides where new pages come from, `bytes` finds
+//! the bytes of a page, `lending` lends pages to table handles.
 //!
 //! Invariants:
 //!   ALLOC-1  A page is claimed or written through on the writable mapping if and only if this
@@ -17,6 +17,7 @@
 //! of growth and writing.
 
 mod allocate;
+mod bytes;
 mod lending;
 
 use crate::hooks::{self, Mutant};
@@ -30,11 +31,11 @@ use crate::mapping::{Mapping, ReadMap, WriteMap};
 use crate::page::checksum;
 use crate::page::free_list::FreeItem;
 use crate::page::overflow;
-use crate::pager::read::residency::FirstTouch;
-use crate::pager::read::snapshot_pages::{beyond_end, extent_range, verified_byte_of, verify_first_touch};
+use crate::pager::read::snapshot_pages::{beyond_end, extent_range, verified_byte_of};
 use crate::pager::traits::{copy_through_stack, store_value};
 use crate::pager::write::append_buffer::AppendBuffer;
 use crate::pager::write::free_space::FreeSpace;
+use crate::pager::write::leaf_facts::{LeafFact, LeafFacts};
 use crate::pager::write::overflow_writer::OverflowWriter;
 use crate::pager::write::prefault::Prefaulter;
 use crate::pager::write::write_queue::WriteQueue;
@@ -67,6 +68,7 @@ pub(crate) struct TxnPages {
     append_buffer: AppendBuffer,
     /// Buffer in which a page is built before it goes to the write queue.
     built: Vec<u8>,
+    leaf_facts: LeafFacts,
     pub(crate) free: FreeSpace,
 }
 
@@ -97,6 +99,7 @@ impl TxnPages {
             write_queue: None,
             append_buffer: AppendBuffer::default(),
             built: Vec::new(),
+            leaf_facts: LeafFacts::default(),
             free,
         }
     }
@@ -106,7 +109,13 @@ impl TxnPages {
         debug_assert_eq!(self.write_map.owned_count(), 0);
         self.txn = txn;
         self.page_count = page_count;
+        self.leaf_facts.begin(txn);
         self.begin_prefault();
+    }
+
+    /// Notes that the transaction has committed, before [`TxnPages::end`].
+    pub(crate) fn committed_now(&mut self) {
+        self.leaf_facts.commit(self.txn);
     }
 
     /// Ends the transaction after commit or abort: no page can be changed any more.
@@ -213,51 +222,9 @@ impl TxnPages {
 
     /// Passes a built and sealed page or extent to the write queue.
     fn put(&mut self, id: PageId, sealed: &[u8]) -> Result<()> {
+        self.leaf_facts.note(sealed, id);
         let Some(write_queue) = &mut self.write_queue else { return Ok(()) };
         unlocked(write_queue).put(id, sealed, &self.read_map).map_err(|e| self.writing_error(e))
-    }
-
-    /// Reads a page or extent without a verified byte into memory, and verifies it.
-    #[cold]
-    fn touch(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
-        self.await_written(ptr.id)?;
-        let bytes = self.committed(ptr.id, pages)?;
-        let first_touch = FirstTouch {
-            read_map: &self.read_map,
-            offset: ptr.id.0 << self.page_shift,
-            len: bytes.len(),
-            is_extent: pages > 1,
-            end: self.page_count << self.page_shift,
-        };
-        first_touch.bring()?;
-        verify_first_touch(&self.read_map, ptr, bytes)
-    }
-
-    /// Waits until a page that may be in the write queue is written. It must not be borrowed
-    /// earlier (QUEUE-1).
-    fn await_written(&self, id: PageId) -> Result<()> {
-        if self.read_map.is_inherited() {
-            return Err(self.read_map.fault());
-        }
-        if let Some(write_queue) = &self.write_queue {
-            // The queue stores an error until `finish` returns it.
-            write_queue.lock().unwrap_or_else(PoisonError::into_inner).bring(id, &self.read_map);
-        }
-        Ok(())
-    }
-
-    /// The bytes of pages that are neither claimed nor in the write queue. They are read through
-    /// the read-only mapping: checkpoints remove pages from the page tables of the writable one.
-    #[inline]
-    fn committed(&self, id: PageId, pages: u64) -> Result<&[u8]> {
-        let (offset, len) = (id.0 << self.page_shift, pages << self.page_shift);
-        self.read_map.bytes(offset, len as usize).ok_or_else(|| beyond_end(id, pages, self.page_count))
-    }
-
-    /// The bytes of claimed pages.
-    #[inline]
-    fn mapped(&self, id: PageId, pages: u64) -> Result<&[u8]> {
-        self.write_map.bytes(id, pages).ok_or_else(|| beyond_end(id, pages, self.page_count))
     }
 }
 
@@ -491,8 +458,15 @@ impl PageWrite for TxnPages {
         }
     }
 
+    fn leaf_fact(&self, ptr: PagePtr) -> Option<LeafFact> {
+        self.leaf_facts.get(ptr.id).filter(|fact| self.still_holds(ptr, fact))
+    }
+
     fn set_verified_sealed(&mut self, ptr: PagePtr) {
         self.read_map.set_verified(ptr.id, verified_byte_of(ptr.crc));
+        if let Some(page) = self.write_map.bytes(ptr.id, 1).filter(|_| self.write_map.is_claimed(ptr.id)) {
+            self.leaf_facts.note(page, ptr.id);
+        }
     }
 }
 

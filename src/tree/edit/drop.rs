@@ -1,15 +1,17 @@
 //! Dropping whole trees and subtrees: frees every page and every overflow extent.
 //!
-//! Floor: tree. A depth-first walk reads every branch and looks at every leaf: pages carry no entry
-//! counts of their subtrees, and overflow extents are known only from their entries. Of a leaf the
-//! walk reads the header, the kind of each value, and the first and the last key; it prefetches the
-//! lines of a few leaves together, so that the waits overlap. Every page is verified as by any
-//! other read (R2), because a wrong pointer to an overflow extent would free pages in use.
+//! Floor: tree. A depth-first walk reads every branch. Branches have no entry counts of their
+//! subtrees, and only leaves name overflow extents. So the walk asks the pages what they know of a
+//! leaf ([`PageWrite::leaf_fact`]: the leaves that this process has written), and looks at the other
+//! leaves: it reads the header, the kind of each value, and the first and the last key, and
+//! prefetches the lines of a few leaves together, so that the waits overlap. Every page that it
+//! reads is verified as by any other read (R2), because a wrong pointer to an overflow extent would
+//! free pages in use.
 //!
 //! Freed pages are collected, sorted, and freed as extents.
 //!
 //! Invariants:
-//!   DROP-1  keys ascend strictly from leaf to leaf. So where pointers of a damaged tree lead to one
+//!   DROP-1  keys ascend strictly from leaf to leaf, of those that are read. So where pointers of a damaged tree lead to one
 //!       page, the walk stops before it frees anything twice.
 //!   DROP-2  pages are freed only after the walk has read them for the last time.
 //!
@@ -20,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::ids::PagePtr;
 use crate::page::header;
 use crate::page::leaf::Leaf;
+use crate::pager::write::leaf_facts::LeafFact;
 use crate::pager::PageWrite;
 
 use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
@@ -96,26 +99,32 @@ impl<P: PageWrite> DepthFirst<()> for DropWalk<'_, P> {
 }
 
 impl<P: PageWrite> DropWalk<'_, P> {
-    /// Takes all leaves of a branch.
+    /// Takes all leaves of a branch. Reads those of which the pages know nothing.
     fn take_leaves(&mut self, parent: &Parent<()>) -> Result<()> {
         let pages: &P = self.pages;
         let branch = branch_at(pages, parent.ptr, 1)?;
-        let count = branch.count();
-        for index in 0..LEAVES_TOGETHER.min(count) {
-            fetch_front(pages, branch.child(index)?);
+        let mut unknown = Vec::new();
+        for index in 0..branch.count() {
+            let ptr = branch.child(index)?;
+            match pages.leaf_fact(ptr) {
+                Some(LeafFact { entries, born }) => {
+                    self.dropped.entries += entries;
+                    self.dropped.extents.push(OverflowExtent { id: ptr.id, pages: 1, born });
+                }
+                None => unknown.push(ptr),
+            }
         }
-        let mut leaves: [Option<Leaf<'_>>; LEAVES_TOGETHER] = [None; LEAVES_TOGETHER];
-        for start in (0..count).step_by(LEAVES_TOGETHER) {
-            let end = (start + LEAVES_TOGETHER).min(count);
-            for index in end..(end + LEAVES_TOGETHER).min(count) {
-                fetch_front(pages, branch.child(index)?);
-            }
-            for index in start..end {
-                let leaf = leaf_at(pages, branch.child(index)?)?;
+        let mut leaves = Vec::with_capacity(LEAVES_TOGETHER);
+        let mut groups = unknown.chunks(LEAVES_TOGETHER).peekable();
+        groups.peek().into_iter().flat_map(|group| group.iter()).for_each(|&ptr| fetch_front(pages, ptr));
+        while let Some(group) = groups.next() {
+            groups.peek().into_iter().flat_map(|group| group.iter()).for_each(|&ptr| fetch_front(pages, ptr));
+            for &ptr in group {
+                let leaf = leaf_at(pages, ptr)?;
                 leaf.fetch_entry_headers();
-                leaves[index - start] = Some(leaf);
+                leaves.push(leaf);
             }
-            leaves.iter_mut().filter_map(Option::take).try_for_each(|leaf| self.dropped.take_leaf(pages, &leaf))?;
+            leaves.drain(..).try_for_each(|leaf| self.dropped.take_leaf(pages, &leaf))?;
         }
         Ok(())
     }
@@ -126,31 +135,34 @@ impl<P: PageWrite> DropWalk<'_, P> {
         Ok(self.dropped.entries)
     }
 
-    /// Frees the extents that were collected, in ascending order, neighbours of one birth together.
-    /// Refuses extents that overlap.
     fn free_collected(&mut self) -> Result<()> {
-        let extents = &mut self.dropped.extents;
-        extents.sort_unstable_by_key(|extent| extent.id);
-        let overlap = extents.windows(2).find(|pair| pair[0].id.0.saturating_add(pair[0].pages) > pair[1].id.0);
-        if let Some(pair) = overlap {
-            return Err(Error::corrupt(pair[1].id, "two pointers of a tree lead to one page"));
-        }
-        let txn = self.pages.txn();
-        let mut rest = extents.drain(..);
-        let Some(mut joined) = rest.next() else { return Ok(()) };
-        for next in rest {
-            let touches = joined.id.0 + joined.pages == next.id.0;
-            // Pages of the running transaction can be dirty or written through, and are freed as
-            // they were allocated.
-            if touches && joined.born == next.born && joined.born < txn {
-                joined.pages += next.pages;
-            } else {
-                std::mem::replace(&mut joined, next).free(self.pages);
-            }
-        }
-        joined.free(self.pages);
-        Ok(())
+        free_extents(self.pages, &mut self.dropped.extents)
     }
+}
+
+/// Frees extents and empties the list: in ascending order, neighbours of one birth together.
+/// Refuses extents that overlap.
+pub(crate) fn free_extents<P: PageWrite>(pages: &mut P, extents: &mut Vec<OverflowExtent>) -> Result<()> {
+    extents.sort_unstable_by_key(|extent| extent.id);
+    let overlap = extents.windows(2).find(|pair| pair[0].id.0.saturating_add(pair[0].pages) > pair[1].id.0);
+    if let Some(pair) = overlap {
+        return Err(Error::corrupt(pair[1].id, "two pointers of a tree lead to one page"));
+    }
+    let txn = pages.txn();
+    let mut rest = extents.drain(..);
+    let Some(mut joined) = rest.next() else { return Ok(()) };
+    for next in rest {
+        let touches = joined.id.0 + joined.pages == next.id.0;
+        // Pages of the running transaction can be dirty or written through, and are freed as they
+        // were allocated.
+        if touches && joined.born == next.born && joined.born < txn {
+            joined.pages += next.pages;
+        } else {
+            std::mem::replace(&mut joined, next).free(pages);
+        }
+    }
+    joined.free(pages);
+    Ok(())
 }
 
 impl Dropped {

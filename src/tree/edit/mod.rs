@@ -4,7 +4,9 @@
 //!
 //! ```text
 //! put, append, delete   one entry
+//! pop                   the first or the last entry
 //! drop, remove_range    a whole tree; all keys of a range, by cutting off subtrees
+//! sift                  the entries of a range that a caller rejects, leaf by leaf
 //! plan                  where pages are split and joined
 //! split, redistribute   a page that is too full
 //! rebalance             a page that is too empty
@@ -19,10 +21,12 @@ pub(crate) mod append;
 pub(crate) mod delete;
 pub(crate) mod drop;
 pub(crate) mod plan;
+pub(crate) mod pop;
 pub(crate) mod propagate;
 pub(crate) mod put;
 pub(crate) mod rebalance;
 pub(crate) mod redistribute;
 pub(crate) mod remove_range;
 pub(crate) mod seal;
+pub(crate) mod sift;
 pub(crate) mod split;

@@ -44,6 +44,11 @@ pub(crate) fn after_cut<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, de
     restore_shape(tree, path, depth, true)
 }
 
+/// Restores the shape of the tree after the branch at `depth` of the path has lost children.
+pub(crate) fn after_shrink<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usize) -> Result<()> {
+    restore_shape(tree, path, depth, false)
+}
+
 /// Goes up the path from `depth`, where the page was freed if `freed` is true.
 fn restore_shape<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usize, mut freed: bool) -> Result<()> {
     for depth in (1..=depth).rev() {

@@ -62,6 +62,11 @@ impl Stage {
         self.used + size > leaf_capacity(page_size)
     }
 
+    /// The bytes that the staged entries take in a leaf.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.used
+    }
+
     /// Adds an entry for which there is room, whose key is greater than all before.
     pub(crate) fn add(&mut self, key: &[u8], value: LeafValue<'_>) {
         self.used += leaf::entry_size(key.len(), value);

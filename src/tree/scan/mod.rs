@@ -5,6 +5,7 @@
 //! ```text
 //! range       the entries between two bounds, from both ends; finds a bound by Range::place
 //! cursor      a position in a tree that moves both ways; Range::place calls Cursor::place_towards
+//! spot        a place that outlives changes of the tree, for cursors that write
 //! read_ahead  asks the disk for the leaves that come next
 //! ```
 //!
@@ -13,3 +14,4 @@
 pub(crate) mod cursor;
 pub(crate) mod range;
 pub(crate) mod read_ahead;
+pub(crate) mod spot;

@@ -79,6 +79,57 @@ impl ModelTree {
         assert_eq!(self.root.entries, self.model.len() as u64);
     }
 
+    /// Removes the entries of a range that `keep` rejects. Ends after `most` entries: whole leaves,
+    /// or single entries if `one_by_one`.
+    fn retain(
+        &mut self,
+        (low, high): (&[u8], Option<&[u8]>),
+        keep: &dyn Fn(&[u8]) -> bool,
+        most: usize,
+        one_by_one: bool,
+    ) {
+        self.append_hint = AppendHint::default();
+        let (mut sift, mut judged, mut gone) = (Sift::new(low, high), Vec::new(), Vec::new());
+        let ModelTree { pages, root, model, .. } = self;
+        let mut count = 0;
+        while judged.len() < most {
+            if one_by_one {
+                match sift.peek(Tree::new(pages, root)).unwrap() {
+                    Sifted::Entry((key, value)) => {
+                        assert!(model[key] == value);
+                        judged.push(key.to_vec());
+                        let keep = keep(key);
+                        sift.judge(keep);
+                        continue;
+                    }
+                    Sifted::LeafDone => {}
+                    Sifted::Done => break,
+                }
+            } else if !sift
+                .judge_leaf(Tree::new(pages, root), &mut |key, value| {
+                    assert!(model[key] == value);
+                    judged.push(key.to_vec());
+                    Ok(keep(key))
+                })
+                .unwrap()
+            {
+                break;
+            }
+            count += sift.apply(TreeMut::new(pages, root), &mut |key| gone.push(key.to_vec())).unwrap();
+        }
+        count += sift.finish(TreeMut::new(pages, root), &mut |key| gone.push(key.to_vec())).unwrap();
+        assert!(!sift.is_unfinished());
+        let inside = |key: &[u8]| key >= low && high.is_none_or(|high| key < high);
+        let expected: Vec<&Vec<u8>> = model.keys().filter(|key| inside(key)).take(judged.len()).collect();
+        assert!(judged.iter().eq(expected), "every entry is judged once, in order");
+        assert!(judged.len() >= most || judged.len() == model.keys().filter(|key| inside(key)).count());
+        let expected: Vec<Vec<u8>> = judged.iter().filter(|key| !keep(key)).cloned().collect();
+        assert_eq!(gone, expected);
+        assert_eq!(count, gone.len() as u64);
+        gone.iter().for_each(|key| drop(model.remove(key)));
+        assert_eq!(root.entries, model.len() as u64);
+    }
+
     /// Appends if the key is above all, and makes sure that the call is refused otherwise.
     fn append(&mut self, key: &[u8], value: &[u8]) {
         let before = self.root;

@@ -22,6 +22,9 @@ enum Op {
     RemoveSpan(u16, u16),
     /// Removes the range between two keys; no upper bound if the last is set.
     RemoveRange(Vec<u8>, Vec<u8>, bool),
+    /// Removes the entries that a hash rejects, one in so many (or all but those, if negative), from
+    /// a fraction of the tree on up to another. Ends after so many entries.
+    Retain(u16, u16, i8, u16, bool),
     /// Loads entries, and for each as many that follow it.
     Load(Vec<(Vec<u8>, usize)>, u8),
     Get(Vec<u8>),
@@ -67,6 +70,9 @@ fn op(limit: usize) -> impl Strategy<Value = Op> {
         1 => (any::<u16>(), any::<u8>()).prop_map(|(at, count)| Op::DeleteSpan(at, count)),
         1 => (any::<u16>(), 0..12_000u16).prop_map(|(at, width)| Op::RemoveSpan(at, at.saturating_add(width))),
         1 => (key(limit), key(limit), prop::bool::weighted(0.1)).prop_map(|(a, b, open)| Op::RemoveRange(a, b, open)),
+        2 => (any::<u16>(), 0..60_000u16, -20..20i8, any::<u16>(), any::<bool>()).prop_map(
+            |(at, width, one_of, most, one)| Op::Retain(at, at.saturating_add(width), one_of, most, one)
+        ),
         1 => (prop::collection::vec((key(limit), 0..1100usize), 0..16), any::<u8>())
             .prop_map(|(entries, count)| Op::Load(entries, if count % 16 == 0 { count / 4 } else { count / 64 })),
         2 => key(limit).prop_map(Op::Get),
@@ -116,6 +122,13 @@ fn apply(tree: &mut ModelTree, op: &Op, limit: usize) {
             tree.remove_range(&low, high.as_deref());
         }
         Op::RemoveRange(a, b, open) => tree.remove_range(a.min(b), Some(a.max(b).as_slice()).filter(|_| !open)),
+        Op::Retain(from, to, one_of, most, one) => {
+            let low = nth_key(tree, *from).unwrap_or_default();
+            let high = nth_key(tree, *to).filter(|_| *to < u16::MAX);
+            let hit = |key: &[u8]| crc32fast::hash(key).is_multiple_of(u32::from(one_of.unsigned_abs().max(1)));
+            let most = if most % 3 == 0 { usize::from(most % 500) } else { usize::MAX };
+            tree.retain((&low, high.as_deref()), &|key| hit(key) != (*one_of > 0), most, *one);
+        }
         Op::Load(entries, count) => {
             let more = |(key, len): &(Vec<u8>, usize)| {
                 let (key, len) = (key[..key.len().min(limit - 4)].to_vec(), *len);

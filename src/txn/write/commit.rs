@@ -335,6 +335,9 @@ impl RunningTxn {
             std::mem::forget(writer);
             return;
         }
+        if state.is_some() {
+            writer.pages.committed_now();
+        }
         writer.pages.end();
         let window_id = self.env.mapping.window_id();
         if window_id != self.window_id || self.env.readers.may_pin_old_windows() {

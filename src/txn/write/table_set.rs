@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::catalog::TableRecord;
 use crate::hooks;
 use crate::mapping::Lease;
-use crate::tree::{AppendHint, PutHint};
+use crate::tree::{AppendHint, PopHint, PutHint};
 use crate::txn::write::handles::TableHandles;
 
 /// A table that the write transaction has opened, and the changes that are not in the catalog yet.
@@ -29,6 +29,7 @@ pub(crate) struct TxnTable {
     pub(crate) changed: bool,
     pub(crate) put_hint: PutHint,
     pub(crate) append_hint: AppendHint,
+    pub(crate) pop_hint: PopHint,
     /// Its number in the record of the transaction, once the record names it.
     pub(crate) recorded: Option<u32>,
     /// What was begun with the table and not finished, such as a load.
@@ -50,6 +51,7 @@ impl TxnTable {
     pub(crate) fn note_change(&mut self) {
         self.put_hint = PutHint::default();
         self.append_hint = AppendHint::default();
+        self.pop_hint = PopHint::default();
         self.changed = true;
     }
 }
@@ -77,9 +79,9 @@ impl TableSet {
         let known = self.by_name.insert(name.to_string(), at);
         debug_assert!(known.is_none(), "two tables of one name");
         let handles = TableHandles::new(name, lease);
-        let (put_hint, append_hint) = Default::default();
+        let (put_hint, append_hint, pop_hint) = Default::default();
         let (recorded, unfinished) = (None, None);
-        self.tables.push(TxnTable { handles, record, changed, put_hint, append_hint, recorded, unfinished });
+        self.tables.push(TxnTable { handles, record, changed, put_hint, append_hint, pop_hint, recorded, unfinished });
         at
     }
 

@@ -15,7 +15,6 @@ use crate::ids::TreeId;
 use crate::limits;
 use crate::page::meta::TreeRoot;
 use crate::tree::{self, Tree, TreeMut};
-use crate::txn::env::Writer;
 use crate::txn::read::snapshot;
 use crate::txn::write::handles::{HandleGuard, TableHandles};
 use crate::txn::write::txn::{writer_of, RunningTxn};
@@ -150,25 +149,6 @@ impl RunningTxn {
         self.tables[at].changed = true;
         writer_of(&mut self.writer).record.rename_table(from, to);
         Ok(())
-    }
-
-    /// Removes the entries from `low` on and below `high`. Returns how many it removed.
-    pub(crate) fn remove_range(&mut self, at: usize, low: Option<&[u8]>, high: Option<&[u8]>) -> Result<u64> {
-        self.check_table(at)?;
-        self.end_filling()?;
-        let table = &mut self.tables[at];
-        let (env, basis) = (&self.env, &mut self.basis);
-        let Writer { pages, cache, .. } = writer_of(&mut self.writer);
-        let tree = TreeMut::new(pages, &mut table.record.root);
-        let mut ensure = |pages: &mut _| env.ensure(pages, cache, basis, 1);
-        let removed = tree.remove_range(low.unwrap_or_default(), high, &mut ensure);
-        if !matches!(removed, Ok(0)) {
-            table.note_change();
-            if let Some((record, number)) = self.recorded(at).filter(|_| removed.is_ok()) {
-                record.remove_range(number, low, high);
-            }
-        }
-        self.note(Some(at), removed)
     }
 
     /// Removes a table from the catalog and from the open tables. Returns its root if there was

@@ -27,7 +27,7 @@ use crate::page::overflow;
 use crate::pager::write::txn_pages::{TxnPages, WRITING};
 use crate::pager::PageRead;
 use crate::sys::folios::Dirtied;
-use crate::tree::{AppendHint, PutHint, TreeMut};
+use crate::tree::{AppendHint, PopHint, PutHint, TreeMut};
 use crate::txn::env::{Env, Writer};
 use crate::txn::free::free_tree::FreeCache;
 use crate::txn::log::operations::TxnRecord;
@@ -417,6 +417,7 @@ impl RunningTxn {
         let pages = &mut writer_of(&mut self.writer).pages;
         let done = TreeMut::new(pages, &mut table.record.root).put(key, value, &mut table.put_hint, old);
         table.append_hint = AppendHint::default();
+        table.pop_hint = PopHint::default();
         table.changed |= !is_refusal(&done);
         if done.is_ok() {
             self.record_put(at, key, value);
@@ -451,6 +452,7 @@ impl RunningTxn {
         let pages = &mut writer_of(&mut self.writer).pages;
         let done = TreeMut::new(pages, &mut table.record.root).append(key, value, &mut table.append_hint);
         table.put_hint = PutHint::default();
+        table.pop_hint = PopHint::default();
         table.changed |= !is_refusal(&done);
         if done.is_ok() {
             self.record_put(at, key, value);
