@@ -201,8 +201,9 @@ pub enum Error {
         page: PageId,
     },
     /// A flush or an access to the file has failed, so the contents of the file are uncertain.
-    /// Close every handle and open the database again.
-    #[error("{}: an earlier failure: {cause}; close all handles and open the database again", .path.display())]
+    /// Close every handle and open the database again, or attach again to shared memory. If this
+    /// fails too, the memory is damaged.
+    #[error("{}: an earlier failure: {cause}; {}", .path.display(), way_back(.path))]
     Poisoned {
         /// The file.
         path: PathBuf,
@@ -265,6 +266,16 @@ fn way_in(path: &Option<PathBuf>) -> &'static str {
             "a database in memory is opened in a child by Db::attach, if it was made with Options::shared_memory"
         }
         _ => "open the database again in this process",
+    }
+}
+
+/// How a database that was poisoned is used again.
+fn way_back(path: &Path) -> &'static str {
+    match path.as_os_str() == IN_MEMORY {
+        true => {
+            "close all handles, and attach again if it is shared; if that fails, the memory is damaged: make a new one"
+        }
+        false => "close all handles and open the database again",
     }
 }
 

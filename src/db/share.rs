@@ -57,7 +57,7 @@ impl Db {
     /// // In a child after `fork`, or in a process that has received the descriptors; here, in the
     /// // same process, it is another handle.
     /// let attached = Db::attach(&memory)?;
-    /// assert_eq!(attached.read(|txn| txn.table(USERS)?.get_owned("ada"))?.as_deref(), Some(&1));
+    /// assert_eq!(attached.read(|txn| txn.table(USERS)?.get("ada"))?, Some(1));
     /// # Ok::<(), mapleaf::Error>(())
     /// ```
     ///

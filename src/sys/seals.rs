@@ -1,7 +1,7 @@
 //! Seals of files in memory: changes that no process can make any more.
 //!
-//! Floor: sys. A file that `descriptor::memory_file_to_seal` has made gets the seal that it never becomes
-//! shorter, and the one that no process can add other seals. So no process that has the
+//! Floor: sys. A file that `descriptor::memory_file_to_seal` has made gets the seal that it never
+//! becomes shorter, and the one that no process can add other seals. So no process that has the
 //! descriptor can cut the file under the mappings of others, or keep them from writing.
 //!
 //! Failure: `io::Error` of the kernel.

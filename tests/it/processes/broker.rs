@@ -58,6 +58,12 @@ impl Broker {
         kept.as_ref().map_or(0, |memory| length(&memory.data))
     }
 
+    /// The live records, for a test that overwrites them.
+    pub(crate) fn records(&self) -> File {
+        let kept = self.kept.lock().expect("no panic");
+        File::from(kept.as_ref().expect("descriptors").records.try_clone().expect("a descriptor"))
+    }
+
     /// Closes the descriptors.
     pub(crate) fn forget(&self) {
         *self.kept.lock().expect("no panic") = None;

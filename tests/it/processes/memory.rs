@@ -1,6 +1,6 @@
 //! Databases in memory that processes share, which get the descriptors through a socket; and
-//! descriptors of something else. `forked` has children after `fork`; `stress`, `death` and `mounts`
-//! have more.
+//! descriptors of something else. `forked` has children after `fork`; `stress`, `death` and
+//! `mounts` have more.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,9 +13,11 @@ use mapleaf::testing::{at_moments, memory_with_seals, with_next_hooks, FlushEven
 use mapleaf::{Db, Error, ErrorKind, Options, SharedMemory, Table};
 
 use super::broker::{self, Broker};
-use super::member::{numbers, Member};
+use super::member::{is_failure, numbers, Member};
 use crate::log_kills::StopAt;
 use crate::reexec;
+use crate::support::seed;
+use crate::workload::Rng;
 
 pub(super) const NUMBERS: Table<u64, u64> = Table::new("numbers");
 
@@ -377,4 +379,57 @@ fn only_memory_that_was_made_for_it_is_shared() {
     let (_db, memory) = shared_db();
     usage(Options::new().exclusive(true).attach(&memory).map(drop).expect_err("shared"), "exclusive");
     usage(Options::new().recover(true).attach(&memory).map(drop).expect_err("shared"), "recover");
+}
+
+/// Errors of a process that finds records which no process has stored.
+const DAMAGED: [ErrorKind; 3] = [ErrorKind::Poisoned, ErrorKind::Corrupt, ErrorKind::Io];
+
+#[test]
+fn shared_records_that_a_program_overwrites_give_errors_and_no_wrong_data() {
+    let seed = seed("overwritten_memory");
+    let (mut rng, mut found) = (Rng(seed), 0);
+    for trial in 0..40 {
+        let broker = Broker::start();
+        let mut members = [Member::open(&broker.path(), 0), Member::open(&broker.path(), 0)];
+        for member in &mut members {
+            member.number("put immediate t k 0");
+        }
+        let records = broker.records();
+        let mut bytes = vec![0; records.metadata().expect("its status").len() as usize];
+        records.read_exact_at(&mut bytes, 0).expect("read");
+        // The first words that are used, but for reader slots: those may show any state.
+        let used: Vec<usize> = (0..16 << 10).filter(|&at| bytes[at] != 0).collect();
+        let place = used[rng.below(used.len() as u64) as usize];
+        let to = bytes[place] ^ 1 << rng.below(8);
+        records.write_all_at(&[to], place as u64).expect("overwritten");
+        let at = format!("seed {seed}, trial {trial}, byte {place} from {} to {to}", bytes[place]);
+        let mut possible = vec![0];
+        for number in 1..8 {
+            let [writer, reader] = &mut members;
+            let answer = writer.ask(&format!("put immediate t k {number}"));
+            match is_failure(&answer, &DAMAGED) {
+                true => possible.push(number),
+                false => {
+                    numbers(&answer, &at);
+                    possible = vec![number];
+                }
+            }
+            for member in [reader, writer] {
+                let answer = member.ask("get t k");
+                let right = answer.parse().is_ok_and(|number: i32| possible.contains(&number));
+                assert!(right || is_failure(&answer, &DAMAGED), "{at}: {answer}, possible {possible:?}");
+            }
+            members.swap(0, 1);
+        }
+        let damaged = possible.len() > 1;
+        found += u32::from(damaged);
+        let mut next = Member::start(&broker.path(), 0);
+        let answer = next.ask("open");
+        assert!(
+            answer == "ok" || is_failure(&answer, &[DAMAGED[0], DAMAGED[1], ErrorKind::NotADatabase]),
+            "{at}: {answer}"
+        );
+    }
+    println!("{found} of 40 changes were found by writers");
+    assert!(found > 5, "{found} changes found");
 }
