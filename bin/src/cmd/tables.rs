@@ -31,9 +31,10 @@ Examples:
   kvctl tables create app.mapleaf born --key str --value u64
   kvctl tables create app.mapleaf edges --key '(u64,u64)' --value '()'
 
-TYPE is a built-in codec: str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], tuples such as (str,u64), and ()
-for values. Without --key, keys have no type; without --value, values have none. An existing table with the same types is
-left unchanged; one with other types is an error.
+TYPE is a built-in codec: str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], uuid, timestamp, datetime,
+date, time, duration, tuples such as (str,u64), Option, Vec and Reverse such as Option<u64>, and () and json<any> for
+values; 'kvctl --help' shows their text. Without --key, keys have no type; without --value, values have none. An existing
+table with the same types is left unchanged; one with other types is an error.
 ";
 
 const DISCARD_EXAMPLES: &str = "\
@@ -116,7 +117,7 @@ struct Rename {
 fn value_type(name: &str) -> Result<Type, String> {
     Type::named(name).ok_or_else(|| match name.trim_start().starts_with('(') {
         true => {
-            format!("a tuple has 2 to 6 items, of which only the last may be a tuple or (); items are {}", types::KNOWN)
+            format!("a tuple has 2 to 6 items, of which only the last may be () or JSON; items are {}", types::KNOWN)
         }
         false => format!("no such type; the types are {}", types::KNOWN),
     })

@@ -63,10 +63,11 @@ fn errors_of_the_command_line_name_the_argument_and_the_allowed_values() {
         (&["scan", "db", "--limit", "1", "--limit", "2"], "--limit was given twice; give it once"),
         (&["get", "", "k"], "FILE needs a value"),
         (
-            &["tables", "create", "new", "t", "--key", "((str,u8),u8)"],
-            "--key: '((str,u8),u8)' is not valid; a tuple has 2 to 6 items, of which only the last may be a tuple or (); \
-             items are str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], () for values, and tuples such \
-             as (str,u64)",
+            &["tables", "create", "new", "t", "--key", "((),u8)"],
+            "--key: '((),u8)' is not valid; a tuple has 2 to 6 items, of which only the last may be () or JSON; items \
+             are str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], uuid, timestamp, datetime, date, \
+             time, duration, () and json<any> for values, tuples such as (str,u64), and Option, Vec and Reverse such \
+             as Option<u64>",
         ),
         (
             &["tables", "create", "new", "t", "--key", "(u8,[u8;1000])"],

@@ -1,5 +1,6 @@
 //! Types of tables: text of built-in codecs, tables without types, dumps with types.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
@@ -213,6 +214,10 @@ fn with_many_kinds(path: &str) {
         txn.bytes_table("empty and plain")?;
         txn.bytes_table("plain")?.insert(b"\xff\n", b"\\!\t")?;
         txn.table(Table::<&[u8], &[u8]>::new("raw"))?.insert(b"", b"\0")?;
+        let compound = Table::<(Reverse<u16>, Option<String>), Vec<(String, i64)>>::new("compound");
+        txn.table(compound)?.insert((Reverse(7), Some("\n\0".into())), vec![("a\tb".into(), -1), ("".into(), 1)])?;
+        txn.create_table("moments", "(uuid,Reverse<timestamp>)", "json<any>")?
+            .insert(&[&[7; 16][..], &[0x7F], &[0xFF; 11]].concat(), b"{\"a\":\"\\n\"}")?;
         txn.create_table("serde", "acme.key", "acme.value.v1")?.insert(b"k", b"\x01\xff").map(drop)
     })
     .unwrap();
@@ -223,6 +228,11 @@ fn loading_a_dump_of_all_tables_restores_their_types() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     with_many_kinds(&db);
+    prints(
+        &["scan", &db, "-t", "moments"],
+        "[\"07070707-0707-0707-0707-070707070707\", \"1970-01-01T00:00:00Z\"]\t{\"a\":\"\\\\n\"}\n",
+    );
+    prints(&["get", &db, "-t", "compound", "[7, \"\\n\\u0000\"]"], "[[\"a\\tb\", -1], [\"\", 1]]\n");
     let program = assert_cmd::cargo::cargo_bin!("kvctl");
     let again = folder.path("again.mapleaf");
     let pipe = format!("'{0}' dump --all '{db}' | '{0}' load '{again}'", program.display());

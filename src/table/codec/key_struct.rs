@@ -93,7 +93,7 @@ macro_rules! key_struct {
                     Ok(())
                 }
 
-                fn take<'a>(bytes: &mut &'a [u8]) -> $crate::Result<$name, CodecError> {
+                fn take(bytes: &mut &[u8]) -> $crate::Result<$name, CodecError> {
                     let ($($field,)+) = <Tuple as Part>::take(bytes)?;
                     Ok($name { $($field,)+ })
                 }

@@ -1,8 +1,12 @@
-//! Scalar types of fixed length: integers, floats, `bool` and `char`.
+//! Scalar types of fixed length: integers, floats, `bool`, `char`, UUIDs, dates and times.
 //!
-//! [`SCALARS`] lists them. Each uses the library's codec for bytes and adds the text.
+//! [`SCALARS`] lists them. Each uses the library's codec for bytes and adds the text; those of
+//! optional features of the library are converted here and in `calendar`.
 
 use mapleaf::codec::Codec;
+
+use super::calendar;
+use crate::format::bytes::{from_hex, write_hex};
 
 /// A type of fixed length.
 #[derive(Debug)]
@@ -91,8 +95,42 @@ fn finite(text: &str) -> Option<&str> {
     digits.starts_with(|c: char| c.is_ascii_digit() || c == '.').then_some(text)
 }
 
+/// A date or time.
+macro_rules! moment {
+    ($name:literal, $bytes:literal, $expected:literal, $show:ident, $read:ident) => {
+        Scalar {
+            name: $name,
+            bytes: $bytes,
+            expected: || $expected.to_string(),
+            is_quoted: true,
+            show: calendar::$show,
+            read: calendar::$read,
+        }
+    };
+}
+
+/// Places of the hyphens in the text of a UUID.
+const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
+fn show_uuid(bytes: &[u8]) -> Result<String, String> {
+    if bytes.len() != 16 {
+        return Err(format!("{} bytes, expected 16", bytes.len()));
+    }
+    let mut digits = Vec::new();
+    write_hex(bytes, &mut digits);
+    let mut text = String::from_utf8_lossy(&digits).into_owned();
+    HYPHENS.iter().for_each(|at| text.insert(*at, '-'));
+    Ok(text)
+}
+
+fn read_uuid(text: &str) -> Option<Vec<u8>> {
+    let has_form =
+        text.len() == 36 && text.bytes().enumerate().all(|(at, byte)| (byte == b'-') == HYPHENS.contains(&at));
+    from_hex(text.replace('-', "").as_bytes()).ok().filter(|_| has_form)
+}
+
 /// All scalar types.
-pub(super) static SCALARS: [Scalar; 14] = [
+pub(super) static SCALARS: [Scalar; 20] = [
     integer!(u8),
     integer!(u16),
     integer!(u32),
@@ -107,4 +145,17 @@ pub(super) static SCALARS: [Scalar; 14] = [
     float!(f64, u64),
     scalar!(bool, false, "true or false", |item| item.to_string(), |text| text.parse().ok()),
     scalar!(char, true, "one character", |item| item.to_string(), |text| text.parse().ok()),
+    Scalar {
+        name: "uuid",
+        bytes: 16,
+        expected: || "a UUID such as 67e55044-10b1-426f-9247-bb680e5fe0c8".to_string(),
+        is_quoted: true,
+        show: show_uuid,
+        read: read_uuid,
+    },
+    moment!("timestamp", 12, "a time in UTC such as 2024-02-29T12:00:00.5Z", show_timestamp, read_timestamp),
+    moment!("datetime", 12, "a date and time such as 2024-02-29T12:00:00.5", show_datetime, read_datetime),
+    moment!("date", 4, "a date such as 2024-02-29", show_date, read_date),
+    moment!("time", 8, "a time such as 12:00:00.5", show_time, read_time),
+    moment!("duration", 12, "a number of seconds such as -1.5", show_duration, read_duration),
 ];
