@@ -120,6 +120,7 @@ mod txn;
 
 pub use crate::txn::read::snapshot::ReadTxn;
 pub use crate::txn::write::commit::{Durability, PendingCommit};
+pub use crate::txn::write::savepoints::{NestedTxn, Savepoint};
 pub use crate::txn::write::shared::WriteTxn;
 pub use db::{
     inspect, CheckReport, CompactReport, Db, Finding, MemberInfo, Options, PageCache, Pin, PinnedBy, Presence,

@@ -151,6 +151,12 @@ pub enum Mutant {
     WakersUnderLocks,
     /// What was noted of a leaf when it was sealed counts, although the leaf is dirty again.
     StaleLeafFact,
+    /// A transaction that goes back to a savepoint forgets which pages it has allocated since.
+    TakenNotRolledBack,
+    /// A transaction that goes back to a savepoint leaves pages freed that it has freed since.
+    FreedNotRolledBack,
+    /// A transaction that goes back to a savepoint keeps what the record has of the operations since.
+    RecordNotRolledBack,
 }
 
 /// A step of creating a file that has been completed.

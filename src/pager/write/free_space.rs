@@ -62,6 +62,8 @@ pub(crate) struct FreeSpace {
     current: Option<u64>,
     /// Pages freed by this transaction that older states still reach.
     freed: Vec<FreeItem>,
+    /// Items of `freed` that a savepoint of the transaction has. They do not grow.
+    freed_kept: usize,
     /// A freed extent that overlaps a usable one: the file listed it as free while it was in use.
     contradiction: Option<(PageId, u64)>,
     /// Whether pages may come only from the end of the file: free pages are counted and never
@@ -161,13 +163,45 @@ impl FreeSpace {
 
     /// Notes pages that this transaction no longer needs and older states still reach.
     pub(crate) fn add_freed(&mut self, item: FreeItem) {
-        if let Some(last) = self.freed.last_mut() {
+        if let Some(last) = self.freed.get_mut(self.freed_kept..).and_then(<[_]>::last_mut) {
             if last.born == item.born && last.freed == item.freed && last.start.0 + last.pages == item.start.0 {
                 last.pages += item.pages;
                 return;
             }
         }
         self.freed.push(item);
+    }
+
+    /// From now on keeps the freed pages as they are, for a savepoint. Returns how many items they
+    /// have.
+    pub(crate) fn keep_freed(&mut self) -> usize {
+        self.freed_kept = self.freed.len();
+        self.freed_kept
+    }
+
+    /// From now on keeps only the first `items` of the freed pages as they are.
+    pub(crate) fn keep_freed_below(&mut self, items: usize) {
+        self.freed_kept = items;
+    }
+
+    /// Forgets all freed pages but the first `items`: they are in use again.
+    pub(crate) fn forget_freed(&mut self, items: usize) {
+        self.freed.truncate(items);
+        self.freed_kept = items;
+    }
+
+    /// Drops the usable pages from `page_count` on. This transaction has added them to the file.
+    pub(crate) fn forget_from(&mut self, page_count: u64) {
+        self.hot.retain(|&id| id < page_count);
+        while let Some((&start, &len)) = self.unlisted.last_key_value() {
+            if start + len <= page_count {
+                return;
+            }
+            self.cut(start);
+            if start < page_count {
+                self.put(start, page_count - start, false);
+            }
+        }
     }
 
     /// Number of freed pages that were written by `state` or an earlier transaction.

@@ -19,13 +19,14 @@
 mod allocate;
 mod bytes;
 mod lending;
+mod savepoints;
 
 use crate::hooks::{self, Mutant};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{best_effort, Error, Result};
+use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::mapping::{Mapping, ReadMap, WriteMap};
 use crate::page::checksum;
@@ -41,6 +42,11 @@ use crate::pager::write::prefault::Prefaulter;
 use crate::pager::write::write_queue::WriteQueue;
 use crate::pager::{PageRead, PageWrite, Residency};
 use crate::sys::prefetch;
+
+use savepoints::Savepoints;
+
+pub(crate) use allocate::is_of_allocating;
+pub(crate) use savepoints::PageMark;
 
 /// Read and write access to the pages of the running write transaction.
 #[derive(Debug)]
@@ -69,6 +75,7 @@ pub(crate) struct TxnPages {
     /// Buffer in which a page is built before it goes to the write queue.
     built: Vec<u8>,
     leaf_facts: LeafFacts,
+    savepoints: Savepoints,
     pub(crate) free: FreeSpace,
 }
 
@@ -100,6 +107,7 @@ impl TxnPages {
             append_buffer: AppendBuffer::default(),
             built: Vec::new(),
             leaf_facts: LeafFacts::default(),
+            savepoints: Savepoints::default(),
             free,
         }
     }
@@ -124,6 +132,7 @@ impl TxnPages {
         self.write_queue = None;
         self.append_buffer = AppendBuffer::default();
         self.built = Vec::new();
+        self.savepoints.end();
         self.write_map.release_all();
     }
 
@@ -140,7 +149,10 @@ impl TxnPages {
     /// The kernel may report a disk error only once, so the error counts as a failed flush (R9).
     pub(crate) fn end_writing(&mut self) -> Result<()> {
         let Some(mut write_queue) = self.write_queue.take() else { return Ok(()) };
-        unlocked(&mut write_queue).finish(&self.read_map).map_err(|e| self.writing_error(e))
+        unlocked(&mut write_queue).finish(&self.read_map).map_err(|e| {
+            self.savepoints.note_lost_writes();
+            self.writing_error(e)
+        })
     }
 
     /// Ends a series of appends: moves the page from the append buffer to the mapping and waits for
@@ -224,7 +236,10 @@ impl TxnPages {
     fn put(&mut self, id: PageId, sealed: &[u8]) -> Result<()> {
         self.leaf_facts.note(sealed, id);
         let Some(write_queue) = &mut self.write_queue else { return Ok(()) };
-        unlocked(write_queue).put(id, sealed, &self.read_map).map_err(|e| self.writing_error(e))
+        unlocked(write_queue).put(id, sealed, &self.read_map).map_err(|e| {
+            self.savepoints.note_lost_writes();
+            self.writing_error(e)
+        })
     }
 }
 
@@ -318,7 +333,7 @@ impl PageWrite for TxnPages {
 
     #[inline]
     fn is_dirty(&self, id: PageId) -> bool {
-        self.write_map.is_claimed(id)
+        self.write_map.is_claimed(id) && !self.savepoints.is_frozen(id)
     }
 
     fn dirty_count(&self) -> u64 {
@@ -357,6 +372,7 @@ impl PageWrite for TxnPages {
         };
         self.not_owned(id, 1)?;
         self.write_map.claim(id, 1);
+        self.savepoints.note_taken(id, 1);
         self.append_buffer.lay(id, 1 << self.page_shift);
         Ok(id)
     }
@@ -395,24 +411,7 @@ impl PageWrite for TxnPages {
     }
 
     fn free(&mut self, id: PageId, pages: u64, born: TxnId) {
-        if self.is_dirty_extent(id, pages) {
-            if self.append_buffer.page(id).is_some() {
-                self.append_buffer.take();
-            }
-            self.write_map.unclaim(id, pages);
-            self.free.give_back_dirty(id, pages);
-        } else if self.write_map.is_written_through_extent(id, pages) {
-            if let (Some(write_queue), 0) = (&mut self.write_queue, self.read_map.verified_byte(id)) {
-                // The page is still in the write queue: write it now, or it would overwrite the
-                // next user of the page. The queue stores an error until the commit reports it.
-                best_effort(unlocked(write_queue).finish(&self.read_map));
-            }
-            self.give_back_written_through(id, pages);
-        } else if reuses_early() {
-            self.free.add_unlisted(id, pages);
-        } else {
-            self.free.add_freed(self.freed_item(id, pages, born));
-        }
+        self.free_pages(id, pages, born);
     }
 
     fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]> {
@@ -420,7 +419,7 @@ impl PageWrite for TxnPages {
     }
 
     fn extent_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]> {
-        if !self.write_map.is_claimed_extent(id, pages) {
+        if !self.write_map.is_claimed_extent(id, pages) || self.savepoints.is_frozen(id) {
             return Err(Error::corrupt(id, "a page is both in use and free"));
         }
         match self.append_buffer.page_mut(id) {
@@ -443,14 +442,18 @@ impl PageWrite for TxnPages {
         let header = if is_claimed { self.mapped(id, 1)? } else { self.committed(id, 1)? };
         let born = overflow::born(header, id);
         // A page that is not dirty was written before this transaction; a later number is damage.
-        Ok(born.filter(|&born| born < self.txn || self.is_dirty(id)).unwrap_or_default())
+        Ok(born.filter(|&born| born < self.txn || is_claimed).unwrap_or_default())
     }
 
     fn copy(&mut self, from: PagePtr, to: PageId) -> Result<()> {
         self.page(from)?;
         let (offset, len) = (from.id.0 << self.page_shift, 1 << self.page_shift);
         match self.read_map.bytes(offset, len) {
-            Some(page) if self.is_dirty(to) && !self.is_dirty(from.id) && self.append_buffer.page(to).is_none() => {
+            Some(page)
+                if self.is_dirty(to)
+                    && !self.write_map.is_claimed(from.id)
+                    && self.append_buffer.page(to).is_none() =>
+            {
                 self.write_map.bytes_mut(to, 1).copy_from_slice(page);
                 Ok(())
             }

@@ -20,6 +20,7 @@
 //!
 //! Failure: a body that does not decode is `None` in [`Operations::next_operation`].
 
+use crate::hooks::{self, Mutant};
 use crate::page::log_record::HEADER_BYTES;
 
 const TABLE: u8 = 1;
@@ -37,6 +38,18 @@ pub(crate) struct TxnRecord {
     /// The most bytes that the record may have. 0: nothing is recorded.
     limit: usize,
     tables: u32,
+    /// Bytes that a savepoint of the transaction needs. They stay when recording stops.
+    kept: usize,
+}
+
+/// A record at a savepoint of its transaction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordMark {
+    len: usize,
+    limit: usize,
+    tables: u32,
+    /// The bytes that an earlier savepoint needs.
+    kept_before: usize,
 }
 
 impl TxnRecord {
@@ -45,14 +58,42 @@ impl TxnRecord {
     pub(crate) fn begin(&mut self, limit: usize) {
         self.limit = limit;
         self.tables = 0;
+        self.kept = 0;
         self.bytes.clear();
         self.bytes.resize(HEADER_BYTES, 0);
     }
 
-    /// Stops recording: the transaction commits by checkpoint.
+    /// Stops recording: the transaction commits by checkpoint, unless it goes back to a savepoint
+    /// from before.
     pub(crate) fn give_up(&mut self) {
         self.limit = 0;
-        self.bytes = Vec::new();
+        match self.kept {
+            0 => self.bytes = Vec::new(),
+            kept => self.bytes.truncate(kept),
+        }
+    }
+
+    /// Sets a savepoint.
+    pub(crate) fn mark(&mut self) -> RecordMark {
+        let TxnRecord { ref bytes, limit, tables, kept } = *self;
+        if self.is_active() {
+            self.kept = bytes.len();
+        }
+        RecordMark { len: self.kept, limit, tables, kept_before: kept }
+    }
+
+    /// Goes back to a savepoint, which stays. Records again, if recording has stopped since.
+    pub(crate) fn roll_back(&mut self, mark: &RecordMark) {
+        if hooks::is(Mutant::RecordNotRolledBack) {
+            return;
+        }
+        (self.limit, self.tables, self.kept) = (mark.limit, mark.tables, mark.len);
+        self.bytes.truncate(mark.len);
+    }
+
+    /// Gives up a savepoint and all after it.
+    pub(crate) fn release(&mut self, mark: &RecordMark) {
+        self.kept = mark.kept_before;
     }
 
     /// Whether operations are recorded.
@@ -303,6 +344,34 @@ mod tests {
                 .collect();
             read(&bytes);
         }
+    }
+
+    #[test]
+    fn a_record_goes_back_to_a_savepoint_also_after_recording_has_stopped() {
+        let mut record = TxnRecord::default();
+        record.begin(1000);
+        let table = record.table("t", "", "");
+        record.put(table, b"a", b"1");
+        let before = record.whole().expect("whole").clone();
+        let outer = record.mark();
+        record.put(table, b"b", b"2");
+        let longer = record.whole().expect("whole").clone();
+        let inner = record.mark();
+        record.put(record.tables - 1, b"c", &[3; 2000]);
+        assert!(record.whole().is_none());
+        let unrecorded = record.mark();
+        record.roll_back(&unrecorded);
+        assert!(record.whole().is_none());
+        record.roll_back(&inner);
+        assert_eq!(record.whole(), Some(&mut longer.clone()));
+        record.release(&inner);
+        record.put(table, b"d", &[3; 2000]);
+        record.roll_back(&outer);
+        assert_eq!(record.whole(), Some(&mut before.clone()));
+        assert_eq!(record.table("u", "", ""), 1);
+        record.release(&outer);
+        record.give_up();
+        assert!(record.bytes.is_empty());
     }
 
     #[test]

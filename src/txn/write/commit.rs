@@ -149,6 +149,7 @@ impl RunningTxn {
     /// before the commit is acknowledged. `awaited`: the caller waits for that.
     fn complete(&mut self, awaited: bool) -> Result<(TxnId, TxnId)> {
         self.check_finished()?;
+        self.end_savepoints()?;
         let env = Arc::clone(&self.env);
         let made = self.make_state();
         // A store that the kernel could not serve is lost without an error: `check_fault` finds it.

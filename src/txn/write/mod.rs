@@ -11,6 +11,7 @@
 //! load         many entries into one table
 //! put_all      many entries, sorted first
 //! remove       many entries that go: a range, or those that the caller rejects
+//! savepoints   savepoints and nested transactions
 //! long_values  values that are written in place, reserved or from a reader
 //! commit       commit and abort: seals the trees, makes the next state
 //! checkpoint   makes a state durable: flush the pages, store the meta page, flush it
@@ -35,6 +36,7 @@ pub(crate) mod load;
 pub(crate) mod long_values;
 pub(crate) mod put_all;
 pub(crate) mod remove;
+pub(crate) mod savepoints;
 pub(crate) mod shared;
 pub(crate) mod table_set;
 mod tables;

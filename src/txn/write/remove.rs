@@ -88,7 +88,7 @@ impl RunningTxn {
         sift: &mut Sift,
         change: impl FnOnce(&mut Sift, TreeMut<'_, TxnPages>, &mut dyn FnMut(&[u8])) -> Result<u64>,
     ) -> Result<u64> {
-        match self.tables[at].unfinished {
+        match self.tables[at].unfinished() {
             Some(UNFINISHED) if sift.is_unfinished() => self.check_usable()?,
             _ => self.check_table(at)?,
         }
@@ -108,7 +108,11 @@ impl RunningTxn {
             }
         });
         let removed = self.note(Some(at), removed)?;
-        self.tables[at].unfinished = sift.is_unfinished().then_some(UNFINISHED);
+        match (self.tables[at].unfinished(), sift.is_unfinished()) {
+            (None, true) => self.tables.begin(at, UNFINISHED),
+            (Some(_), false) => self.tables.finish(at),
+            _ => {}
+        }
         Ok(removed)
     }
 }

@@ -13,8 +13,10 @@
 //!             [`TableChange`] borrows the handle exclusively, so none of its bytes are borrowed.
 //!   ACCESS-2  an operation that failed or panicked half-way breaks the transaction: no later one
 //!             changes a page, so a tree that was left half-changed cannot reach pages that change.
-//!   ACCESS-3  a change of the transaction as a whole (drop and rename of a table, commit) borrows
-//!             it exclusively, so no handle is in use.
+//!             After a failure, going back to a savepoint ends that: it borrows the transaction
+//!             exclusively, and afterwards no tree is half-changed. After a panic nothing does.
+//!   ACCESS-3  a change of the transaction as a whole (drop and rename of a table, going back to a
+//!             savepoint, commit) borrows it exclusively, so no handle is in use.
 //!
 //! Failure: the errors of the operations; `Usage` for a table that is open already.
 
@@ -226,8 +228,13 @@ impl WriteTxn {
         self.running.borrow_mut().table_records()
     }
 
+    /// The transaction, for what cannot panic half-way.
+    pub(super) fn running_mut(&mut self) -> &mut RunningTxn {
+        self.running.get_mut()
+    }
+
     /// Changes the transaction as a whole (ACCESS-3).
-    fn change<T>(&mut self, change: impl FnOnce(&mut RunningTxn) -> Result<T>) -> Result<T> {
+    pub(super) fn change<T>(&mut self, change: impl FnOnce(&mut RunningTxn) -> Result<T>) -> Result<T> {
         let mut operation = Operation { running: self.running.borrow_mut(), table: None, ended: false };
         let done = change(&mut operation.running);
         operation.ended = true;
@@ -260,7 +267,7 @@ impl Drop for Operation<'_> {
             **root = *self.running.root(*at);
         }
         if !self.ended {
-            self.running.break_off(PANICKED);
+            self.running.break_for_good(PANICKED);
         }
     }
 }

@@ -160,7 +160,7 @@ impl RunningTxn {
             self.remove_from_catalog(name)?;
         }
         let root = match open {
-            Some(at) => Some(self.tables.remove(at).record.root),
+            Some(at) => Some(self.tables.remove(at)),
             None => found.map(|record| record.root),
         };
         Ok(root)

@@ -34,6 +34,7 @@ use crate::txn::log::operations::TxnRecord;
 use crate::txn::state::Basis;
 use crate::txn::write::commit::Durability;
 use crate::txn::write::handles::TableHandles;
+use crate::txn::write::savepoints::{is_undone_by_going_back, Mark};
 use crate::txn::write::table_set::TableSet;
 
 /// The running write transaction. Dropping it aborts.
@@ -52,6 +53,10 @@ pub(crate) struct RunningTxn {
     /// The catalog was changed directly, by a drop or a rename.
     pub(super) catalog_changed: bool,
     pub(crate) broken: Option<String>,
+    /// Going back to a savepoint does not undo what has broken the transaction.
+    pub(super) is_beyond_repair: bool,
+    /// The savepoints, with the beginnings of nested transactions, in this order.
+    pub(super) marks: Vec<Mark>,
     pub(super) durability: Durability,
     /// The state of this transaction has a new log.
     pub(crate) makes_log: bool,
@@ -198,6 +203,8 @@ impl RunningTxn {
                 absent: BTreeMap::new(),
                 catalog_changed: false,
                 broken: None,
+                is_beyond_repair: false,
+                marks: Vec::new(),
                 durability: Durability::default(),
                 makes_log: false,
             }),
@@ -264,6 +271,13 @@ impl RunningTxn {
         self.tables.unfinished().map_or(Ok(()), cannot_go_on)
     }
 
+    /// Breaks the transaction, unless it is broken, and for good: no savepoint helps.
+    #[cold]
+    pub(crate) fn break_for_good(&mut self, cause: &str) {
+        self.is_beyond_repair = true;
+        self.break_off(cause);
+    }
+
     /// Breaks the transaction, unless it is broken.
     #[cold]
     pub(crate) fn break_off(&mut self, cause: &str) {
@@ -295,6 +309,7 @@ impl RunningTxn {
             }
             if !matches!(e.kind(), ErrorKind::Usage | ErrorKind::TooLarge) {
                 self.broken.get_or_insert_with(|| e.to_string());
+                self.is_beyond_repair |= !is_undone_by_going_back(&e);
             }
             e
         })

@@ -30,15 +30,25 @@ const GROW_MAX_BYTES: u64 = 1 << 30;
 const PREFAULT_MAX_PAGES: u64 = 256;
 const PREFAULT_FROM_PAGES: u64 = 32;
 
+/// The operations that errors of allocating name. Nothing is lost by them.
+const GROWING: &str = "growing the file";
+const PREPARING: &str = "preparing pages for writing";
+
+/// Whether an error is one of allocating pages.
+pub(crate) fn is_of_allocating(e: &Error) -> bool {
+    matches!(e, Error::DiskFull { .. }) || matches!(e, Error::Io { op, .. } if [GROWING, PREPARING].contains(op))
+}
+
 impl TxnPages {
     /// Claims pages taken from the free space. If the transaction has one of them already, the file
     /// is damaged.
     pub(crate) fn claim(&mut self, id: PageId, pages: u64) -> Result<()> {
         self.not_owned(id, pages)?;
         if self.mapping.prefaults_first() {
-            self.prefault(id, pages)?;
+            self.prefault(id, pages).inspect_err(|_| self.free.add_unlisted(id, pages))?;
         }
         self.write_map.claim(id, pages);
+        self.savepoints.note_taken(id, pages);
         Ok(())
     }
 
@@ -60,6 +70,7 @@ impl TxnPages {
         self.fresh_pages += pages;
         self.prefault_ahead(start, start + pages)?;
         self.write_map.claim(PageId(start), pages);
+        self.savepoints.note_taken(PageId(start), pages);
         Ok(PageId(start))
     }
 
@@ -79,6 +90,7 @@ impl TxnPages {
         };
         self.not_owned(id, pages)?;
         self.write_map.add_written_through(id, pages);
+        self.savepoints.note_taken(id, pages);
         Ok(id)
     }
 
@@ -148,14 +160,14 @@ impl TxnPages {
             other => other,
         };
         self.change_read_map();
-        result.map_err(|e| Error::io("growing the file", &self.path, e).with_wanted(needed - mapped))
+        result.map_err(|e| Error::io(GROWING, &self.path, e).with_wanted(needed - mapped))
     }
 
     /// Makes the file system allocate blocks for the pages, so that a store cannot hit a full disk.
     fn prefault(&self, id: PageId, pages: u64) -> Result<()> {
         let wanted = pages << self.page_shift;
         let prefaulted = self.mapping.prefault_pages(&self.write_map, id, pages);
-        prefaulted.map_err(|e| Error::io("preparing pages for writing", &self.path, e).with_wanted(wanted))
+        prefaulted.map_err(|e| Error::io(PREPARING, &self.path, e).with_wanted(wanted))
     }
 
     /// Begins a transaction. After transactions that took many pages at the end of the file, it
