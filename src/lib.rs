@@ -83,6 +83,7 @@
 //! | [`Db`], [`Options`] | open, begin transactions, statistics, check, compact, recover, salvage |
 //! | [`ReadTxn`], [`WriteTxn`] | a snapshot; changes to the latest state |
 //! | [`Options::shared_memory`], [`Db::share`], [`Db::attach`] | a database in memory that several processes use |
+//! | [`WriteTxn::begin_nested`], [`WriteTxn::savepoint`] | going back inside a write transaction |
 //! | [`Durability`], [`PendingCommit`], [`Db::sync`], [`Db::checkpoint`] | what a commit survives, and when |
 //! | [`Table`], [`ReadTable`], [`TableMut`], [`TableRef`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
 //! | [`ReadableTable`] | the trait of all table handles, for functions that read any of them |

@@ -4,12 +4,13 @@
 //! this transaction allocated it and may store to it. Only dirty pages can be borrowed mutably,
 //! because only they are claimed on the writable mapping; so a page that a committed state reaches
 //! cannot change (R1). The submodule `allocate` decides where new pages come from, `bytes` finds
-//! the bytes of a page, `lending` lends pages to table handles.
+//! the bytes of a page, `lending` lends pages to table handles, and `savepoints` goes back inside
+//! the transaction.
 //!
 //! Invariants:
 //!   ALLOC-1  A page is claimed or written through on the writable mapping if and only if this
-//!       transaction allocated it and has not freed it. Pages written through are not dirty: a
-//!       change copies them.
+//!       transaction allocated it, and has not freed it or needs it for a savepoint. Pages written
+//!       through are not dirty: a change copies them.
 //!   ALLOC-2  An allocated page was usable by R5, or is past the page count of every state.
 //!   ALLOC-3  The file system has allocated the blocks of a page before the page is allocated here.
 //!
