@@ -262,12 +262,6 @@ fn unlocked<T>(mutex: &mut Mutex<T>) -> &mut T {
     mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Test hook: whether freed pages are usable at once, although the state of the durable meta page
-/// still reaches them.
-fn reuses_early() -> bool {
-    hooks::is(Mutant::EarlyReuse)
-}
-
 impl Residency for TxnPages {}
 
 impl PageRead for TxnPages {

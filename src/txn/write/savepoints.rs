@@ -207,6 +207,13 @@ impl WriteTxn {
 }
 
 impl RunningTxn {
+    /// Breaks the transaction, unless it is broken, and for good: no savepoint helps.
+    #[cold]
+    pub(super) fn break_for_good(&mut self, cause: &str) {
+        self.is_beyond_repair = true;
+        self.break_off(cause);
+    }
+
     /// Before a commit: gives up all savepoints.
     pub(super) fn end_savepoints(&mut self) -> Result<()> {
         if self.marks.iter().any(|mark| mark.is_nested) {

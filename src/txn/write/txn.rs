@@ -271,13 +271,6 @@ impl RunningTxn {
         self.tables.unfinished().map_or(Ok(()), cannot_go_on)
     }
 
-    /// Breaks the transaction, unless it is broken, and for good: no savepoint helps.
-    #[cold]
-    pub(crate) fn break_for_good(&mut self, cause: &str) {
-        self.is_beyond_repair = true;
-        self.break_off(cause);
-    }
-
     /// Breaks the transaction, unless it is broken.
     #[cold]
     pub(crate) fn break_off(&mut self, cause: &str) {

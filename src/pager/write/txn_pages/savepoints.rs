@@ -102,15 +102,21 @@ pub(super) struct Savepoints {
 }
 
 impl Savepoints {
+    /// Whether there is a savepoint.
+    #[inline]
+    fn is_set(&self) -> bool {
+        self.frozen_below > 0
+    }
+
     #[inline]
     pub(super) fn is_frozen(&self, id: PageId) -> bool {
-        self.frozen_below > 0 && self.eras.get(id) < self.frozen_below
+        self.is_set() && self.eras.get(id) < self.frozen_below
     }
 
     /// Notes that pages were allocated.
     #[inline]
     pub(super) fn note_taken(&mut self, id: PageId, pages: u64) {
-        if self.frozen_below > 0 {
+        if self.is_set() {
             let before = self.eras.set(id, pages, self.era);
             self.taken.push(Taken { id, pages, before });
         }
@@ -175,12 +181,8 @@ impl TxnPages {
         self.savepoints.frozen_below = frozen_below;
         self.free.keep_freed_below(before.map_or(0, |before| before.freed));
         let kept = self.savepoints.kept.split_off(mark.kept);
-        for (id, pages, born) in kept {
-            match self.savepoints.is_frozen(id) {
-                true => self.savepoints.kept.push((id, pages, born)),
-                false => self.free_pages(id, pages, born),
-            }
-        }
+        // Those that `before` needs are noted again.
+        kept.into_iter().for_each(|(id, pages, born)| self.free_pages(id, pages, born));
         let taken = &mut self.savepoints.taken;
         match before {
             // The others were noted before, after the mark of `before`.
@@ -201,13 +203,37 @@ impl TxnPages {
     pub(super) fn free_pages(&mut self, id: PageId, pages: u64, born: TxnId) {
         let is_dirty = self.is_dirty_extent(id, pages);
         if !is_dirty && !self.write_map.is_written_through_extent(id, pages) {
-            match super::reuses_early() {
+            match hooks::is(Mutant::EarlyReuse) {
                 true => self.free.add_unlisted(id, pages),
                 false => self.free.add_freed(self.freed_item(id, pages, born)),
             }
-        } else if self.savepoints.is_frozen(id) {
-            self.savepoints.kept.push((id, pages, born));
-        } else if is_dirty {
+        } else if !self.savepoints.is_set() {
+            self.free_owned(id, pages, is_dirty);
+        } else {
+            self.free_as_of_eras(id, pages, born, is_dirty);
+        }
+    }
+
+    /// Frees pages of this transaction while there is a savepoint: notes those that are frozen. The
+    /// pages may have been allocated one by one.
+    #[cold]
+    fn free_as_of_eras(&mut self, id: PageId, pages: u64, born: TxnId, is_dirty: bool) {
+        let (mut page, end) = (id.0, id.0 + pages);
+        while page < end {
+            let (first, is_frozen) = (PageId(page), self.savepoints.is_frozen(PageId(page)));
+            while page < end && self.savepoints.is_frozen(PageId(page)) == is_frozen {
+                page += 1;
+            }
+            match is_frozen {
+                true => self.savepoints.kept.push((first, page - first.0, born)),
+                false => self.free_owned(first, page - first.0, is_dirty),
+            }
+        }
+    }
+
+    /// Makes pages of this transaction usable again.
+    fn free_owned(&mut self, id: PageId, pages: u64, is_dirty: bool) {
+        if is_dirty {
             if self.append_buffer.page(id).is_some() {
                 self.append_buffer.take();
             }
