@@ -145,6 +145,48 @@ fn put(bencher: Bencher, keys: Keys) {
     });
 }
 
+/// Overwrites one entry in a nested transaction of an open write transaction, which commits.
+#[divan::bench(sample_count = 200, sample_size = 2_000)]
+fn nested_put(bencher: Bencher) {
+    let (bench, entries, mut next) = (Bench::new(Keys::R), entries(Keys::R), probes());
+    let mut txn = bench.db.begin_write().expect("a write transaction");
+    bencher.counter(ItemsCount::new(1u64)).with_inputs(|| &entries[next() as usize]).bench_local_refs(|entry| {
+        let (key, value) = entry;
+        let mut nested = txn.begin_nested().expect("a nested transaction");
+        assert!(nested.table(TABLE).expect("the table").insert(key, value).expect("goes in").is_some());
+        nested.commit().expect("becomes part of its parent");
+    });
+}
+
+/// The same without a nested transaction, the table opened each time.
+#[divan::bench(sample_count = 200, sample_size = 2_000)]
+fn put_and_open(bencher: Bencher) {
+    let (bench, entries, mut next) = (Bench::new(Keys::R), entries(Keys::R), probes());
+    let mut txn = bench.db.begin_write().expect("a write transaction");
+    bencher.counter(ItemsCount::new(1u64)).with_inputs(|| &entries[next() as usize]).bench_local_refs(|entry| {
+        let (key, value) = entry;
+        let mut table = txn.table(TABLE).expect("the table");
+        assert!(table.insert(key, value).expect("goes in").is_some());
+    });
+}
+
+/// Sets a savepoint, changes an entry, and goes back, in a transaction that has changed this many
+/// pages.
+#[divan::bench(args = [100, 100_000], sample_count = 20, sample_size = 100)]
+fn savepoint(bencher: Bencher, pages: u64) {
+    const PAGES: Table<u64, &[u8]> = Table::new("pages");
+    let (bench, page) = (Bench::new(Keys::R), [7; 3500]);
+    let mut txn = bench.db.begin_write().expect("a write transaction");
+    // Each value takes a page of its own, besides the leaves.
+    (0..pages).for_each(|n| assert!(!txn.table(PAGES).expect("the table").put(n, &page).expect("goes in")));
+    bencher.bench_local(|| {
+        let savepoint = txn.savepoint().expect("a savepoint");
+        txn.table(PAGES).expect("the table").put(pages / 2, &page[..900]).expect("goes in");
+        txn.rollback_to(&savepoint).expect("goes back");
+        txn.release(savepoint).expect("released");
+    });
+}
+
 /// Overwrites random entries in a durable transaction, which has two flushes.
 #[divan::bench(args = [1, 100], sample_count = 20, sample_size = 1)]
 fn commit(bencher: Bencher, puts: u64) {

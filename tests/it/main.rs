@@ -48,6 +48,7 @@ mod reexec;
 mod salvage;
 #[cfg(target_arch = "x86_64")]
 mod sandbox;
+mod savepoints;
 mod several_tables;
 mod space;
 mod space_reuse;

@@ -10,8 +10,8 @@ use mapleaf::{Db, ErrorKind, Options, ReadTxn, Table, WriteTxn};
 
 use crate::support::{bytes, long, mix, seed, Rng, TestDb};
 
-type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
-type Tables = BTreeMap<String, Rows>;
+pub(crate) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Tables = BTreeMap<String, Rows>;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -46,7 +46,7 @@ impl io::Read for Fails<'_> {
 }
 
 /// Makes one change to a table in the transaction and in the map.
-fn change(txn: &mut WriteTxn, tables: &mut Tables, rng: &mut Rng) {
+pub(crate) fn change(txn: &mut WriteTxn, tables: &mut Tables, rng: &mut Rng) {
     let name = NAMES[rng.below(4) as usize];
     match rng.below(40) {
         0 => {
@@ -126,7 +126,7 @@ fn txn_table(name: &'static str) -> Table<&'static [u8], &'static [u8]> {
     Table::new(name)
 }
 
-fn assert_holds(txn: &ReadTxn, tables: &Tables) {
+pub(crate) fn assert_holds(txn: &ReadTxn, tables: &Tables) {
     let names: Vec<_> = txn.tables().expect("tables").into_iter().map(|table| table.name).collect();
     assert!(names.iter().eq(tables.keys()), "{names:?}");
     for (name, rows) in tables {

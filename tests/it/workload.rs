@@ -79,6 +79,31 @@ enum Op {
     Load(&'static str, Vec<(Vec<u8>, Value)>, usize),
 }
 
+impl Op {
+    fn perform(self, txn: &mut WriteTxn, watch: &mut dyn FnMut()) -> Result<()> {
+        match self {
+            Op::Put(table, key, value) => drop(txn.bytes_table(table)?.insert(&key, &value.bytes())?),
+            Op::Delete(table, key) => drop(txn.bytes_table(table)?.remove(&key)?),
+            Op::Remove(table, low, high) => {
+                txn.bytes_table(table)?.remove_range(low.as_slice()..high.as_slice())?;
+            }
+            Op::Drop(table) => {
+                txn.drop_table(table)?;
+            }
+            Op::Load(table, entries, memory) => {
+                let mut table = txn.bytes_table(table)?;
+                let mut loader = table.loader()?.memory(memory);
+                for (key, value) in entries {
+                    loader.push(&key, &value.bytes())?;
+                    watch();
+                }
+                loader.finish()?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Tables and their entries.
 pub(crate) type State = BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>>;
 
@@ -273,27 +298,38 @@ impl History {
     /// The same; `watch` is called after every operation.
     pub(crate) fn perform_watched(&self, txn: &mut WriteTxn, watch: &mut dyn FnMut()) -> Result<()> {
         let step = self.next_step(txn)?;
+        let mut rng = Rng(self.seed.rotate_left(17) ^ step);
         for op in self.ops(step) {
-            match op {
-                Op::Put(table, key, value) => drop(txn.bytes_table(table)?.insert(&key, &value.bytes())?),
-                Op::Delete(table, key) => drop(txn.bytes_table(table)?.remove(&key)?),
-                Op::Remove(table, low, high) => {
-                    txn.bytes_table(table)?.remove_range(low.as_slice()..high.as_slice())?;
-                }
-                Op::Drop(table) => {
-                    txn.drop_table(table)?;
-                }
-                Op::Load(table, entries, memory) => {
-                    let mut table = txn.bytes_table(table)?;
-                    let mut loader = table.loader()?.memory(memory);
-                    for (key, value) in entries {
-                        loader.push(&key, &value.bytes())?;
-                        watch();
+            match rng.below(12) {
+                0 if self.is_power() => {
+                    let savepoint = txn.savepoint()?;
+                    self.detour(txn, &mut rng, watch)?;
+                    txn.rollback_to(&savepoint)?;
+                    if rng.one_in(2) {
+                        txn.release(savepoint)?;
                     }
-                    loader.finish()?;
+                    op.perform(txn, watch)?;
                 }
+                1 if self.is_power() => {
+                    let mut nested = txn.begin_nested()?;
+                    let mut inner = nested.begin_nested()?;
+                    self.detour(&mut inner, &mut rng, watch)?;
+                    inner.abort();
+                    op.perform(&mut nested, watch)?;
+                    nested.commit()?;
+                }
+                _ => op.perform(txn, watch)?,
             }
             watch();
+        }
+        Ok(())
+    }
+
+    /// Some operations that the caller takes back.
+    fn detour(&self, txn: &mut WriteTxn, rng: &mut Rng, watch: &mut dyn FnMut()) -> Result<()> {
+        let some = 1 + rng.below(4) as usize;
+        for op in self.ops(1_000_000 + rng.below(1000)).into_iter().take(some) {
+            op.perform(txn, watch)?;
         }
         Ok(())
     }

@@ -105,6 +105,28 @@ fn a_flush_without_the_length_is_caught() {
     found(Mode::Power, Mutant::NoLengthFlush);
 }
 
+/// The control of these three is that of all.
+#[test]
+fn a_savepoint_that_keeps_the_tail_of_the_record_is_caught() {
+    let said = found_with(logged(Mutant::RecordNotRolledBack));
+    assert!(said.contains("txn"), "{said}");
+}
+
+#[test]
+fn a_rollback_that_forgets_which_pages_were_allocated_is_caught() {
+    let said = found(Mode::Power, Mutant::TakenNotRolledBack);
+    assert!(said.contains("neither in use nor free"), "{said}");
+}
+
+#[test]
+fn a_rollback_that_leaves_pages_freed_is_caught() {
+    let said = found(Mode::Power, Mutant::FreedNotRolledBack);
+    assert!(
+        said.contains("used twice") || said.contains("both in use and free") || said.contains("checksum"),
+        "{said}"
+    );
+}
+
 fn logged(mutant: Mutant) -> Setting {
     Setting { log: Log::Always, ..setting(Mode::Power, Some(mutant)) }
 }
