@@ -263,7 +263,7 @@ fn nested_transactions_inside_a_savepoint_use_the_same_pages_again() {
     fill(&mut txn, 0, 5000);
     let savepoint = txn.savepoint().expect("a savepoint");
     for round in 0..2000u64 {
-        let mut nested = txn.begin_nested().expect("begun");
+        let nested = txn.begin_nested().expect("begun");
         nested.table(NUMBERS).expect("table").put(round % 10, &bytes(round, 200)).expect("stored");
         nested.commit().expect("committed");
     }
@@ -324,7 +324,7 @@ fn a_savepoint_of_another_transaction_and_one_given_up_are_refused_and_change_no
 fn a_transaction_with_a_nested_one_that_was_leaked_cannot_be_committed() {
     let db = TestDb::memory(Options::new());
     let mut txn = db.begin_write().expect("begins");
-    let mut nested = txn.begin_nested().expect("begun");
+    let nested = txn.begin_nested().expect("begun");
     nested.table(NUMBERS).expect("table").put(1, b"one").expect("stored");
     std::mem::forget(nested);
     let told = txn.commit().expect_err("refused");
