@@ -199,7 +199,9 @@ impl Options {
         &self.spec
     }
 
-    /// Creates a database in memory.
+    /// Creates a database in memory. It is lost with its last handle; with
+    /// [`shared_memory`](Options::shared_memory), with the last handle and descriptor of any
+    /// process.
     ///
     /// # Errors
     /// As [`Db::in_memory`]; `Usage` for an invalid page size.

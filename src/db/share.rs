@@ -96,6 +96,30 @@ impl Db {
     /// pass them on. A child after `fork` cannot use the handles of its parent, and attaches by the
     /// descriptors that it has inherited. `/proc` has to be mounted where the process runs.
     ///
+    /// ```
+    /// use mapleaf::{Db, Options, Table};
+    ///
+    /// const COUNTS: Table<&str, u64> = Table::new("counts");
+    ///
+    /// let db = Options::new().shared_memory(true).in_memory()?;
+    /// let memory = db.share()?;
+    ///
+    /// // SAFETY: this process has no other thread that could hold a lock now.
+    /// let child = unsafe { libc::fork() };
+    /// if child == 0 {
+    ///     let put = |db: Db| db.write(|txn| txn.table(COUNTS)?.insert("child", 1).map(drop));
+    ///     let done = Db::attach(&memory).and_then(put);
+    ///     // SAFETY: ends the child.
+    ///     unsafe { libc::_exit(i32::from(done.is_err())) };
+    /// }
+    /// let mut status = 1;
+    /// // SAFETY: waits for the child, with a pointer that lives through the call.
+    /// unsafe { libc::waitpid(child, &mut status, 0) };
+    /// assert_eq!(status, 0);
+    /// assert_eq!(db.read(|txn| txn.table(COUNTS)?.get("child"))?, Some(1));
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `NotADatabase` for descriptors of something else, or of two databases; `Permission` for such
     /// as are not open for writing; `Busy` if 1,024 processes have the database open; `Poisoned` if

@@ -16,7 +16,7 @@ use super::broker::Broker;
 use super::member::{numbers, Member};
 use crate::log_kills::{hear, kind_of, StopAt, EVENTS};
 use crate::reexec::{self, Process};
-use crate::workload::fast_dir;
+use crate::workload::{fast_dir, FIRST_TXN};
 
 fn victim(path: &Path, seed: u64, event: u64) -> Process {
     let (seed, event) = (seed.to_string(), event.to_string());
@@ -108,6 +108,46 @@ fn a_process_with_shared_memory_that_is_killed_at_any_event_delays_no_other_and_
     println!("{kinds:?}");
     let expected =
         ["Filling", "InDoubt", "meta page", "MetaMoved", "LatestStored", "Publishing", "Clearing", "SlotsRead"];
+    expected.iter().for_each(|kind| assert!(kinds.contains_key(*kind), "no {kind} in {kinds:?}"));
+}
+
+/// No other process has the memory when one dies there. Two attach meanwhile.
+#[test]
+fn processes_attach_to_shared_memory_in_which_the_last_one_was_killed_at_any_event() {
+    let seed = crate::support::seed("killed_last_in_memory");
+    let (broker, mut acknowledged, mut kinds) = (Broker::start(), FIRST_TXN, BTreeMap::new());
+    let path = broker.path();
+    // It makes the memory.
+    Member::open(&path, seed).finish();
+    for event in 1.. {
+        let mut victim = victim(&path, seed, event);
+        let (said, stopped) = hear(&mut victim, |_| false);
+        acknowledged = acknowledged.max(said);
+        let Some(stopped) = stopped else {
+            victim.finish();
+            break;
+        };
+        count(&mut kinds, &stopped);
+        let at = format!("seed {seed}, event {event}, {stopped}");
+        let mut others: Vec<Member> = (0..2).map(|_| Member::start(&path, seed)).collect();
+        if event % 2 == 0 {
+            others.iter_mut().for_each(|other| other.say("open"));
+            victim.kill();
+        } else {
+            victim.kill();
+            others.iter_mut().for_each(|other| other.say("open"));
+        }
+        for other in &mut others {
+            assert_eq!(other.answer(), "ok", "{at}");
+            let seen = numbers(&other.ask("judge"), &at)[0];
+            assert!((acknowledged..=acknowledged + 1).contains(&seen), "{at}: step {seen} of {acknowledged}");
+        }
+        acknowledged = numbers(&others[0].ask("step immediate"), &at)[0];
+        assert_eq!(others[1].ask("judge"), format!("ok {acknowledged}"), "{at}");
+        others.into_iter().for_each(Member::finish);
+    }
+    println!("{kinds:?}");
+    let expected = ["InDoubt", "meta page", "MetaMoved", "LatestStored", "Publishing", "Clearing"];
     expected.iter().for_each(|kind| assert!(kinds.contains_key(*kind), "no {kind} in {kinds:?}"));
 }
 
