@@ -98,7 +98,7 @@ mod tests {
             };
             assert_eq!(pinned.of(TxnId(state)), (pages(false), pages(true)), "state {state}");
         }
-        assert_eq!((pinned.of(TxnId(2)), pinned.of(TxnId(6))), ((11, 1), (0, 0)));
+        assert_eq!((pinned.of(TxnId(2)), pinned.of(TxnId(6))), ((11, 11), (0, 0)));
         assert_eq!(pinned.unpinned, 10_000);
     }
 

@@ -127,7 +127,7 @@ fn processes_attach_to_shared_memory_in_which_the_last_one_was_killed_at_any_eve
             victim.finish();
             break;
         };
-        count(&mut kinds, &stopped);
+        *kinds.entry(kind_of(&stopped)).or_default() += 1;
         let at = format!("seed {seed}, event {event}, {stopped}");
         let mut others: Vec<Member> = (0..2).map(|_| Member::start(&path, seed)).collect();
         if event % 2 == 0 {
