@@ -115,7 +115,7 @@ fn a_process_with_shared_memory_that_is_killed_at_any_event_delays_no_other_and_
 #[test]
 fn processes_attach_to_shared_memory_in_which_the_last_one_was_killed_at_any_event() {
     let seed = crate::support::seed("killed_last_in_memory");
-    let (broker, mut acknowledged, mut kinds) = (Broker::start(), FIRST_TXN, BTreeMap::new());
+    let (broker, mut acknowledged, mut kinds) = (Broker::start(), FIRST_TXN, BTreeMap::<_, u64>::new());
     let path = broker.path();
     // It makes the memory.
     Member::open(&path, seed).finish();
