@@ -1,7 +1,7 @@
 //! Steps of a checkpoint beside writers, and of writing a meta page.
 
 use crate::step::{Cx, Pc, Step};
-use crate::world::{Lock, Meta, NONE, RING};
+use crate::world::{Lock, Meta, LOG, LOG_BEGIN, NONE, RING};
 use crate::Rule;
 
 impl Cx<'_> {
@@ -90,7 +90,8 @@ impl Cx<'_> {
                 self.go(Pc::FlushTree)
             }
             Pc::FlushTree => {
-                let done = self.flush(self.mapped_pages(), 0);
+                // The pages of the log lie among the others.
+                let done = self.flush(self.mapped_pages().chain(LOG_BEGIN..LOG_BEGIN + LOG), 0);
                 self.go(match kind {
                     _ if !done => Pc::Remember,
                     Meta::Commit => Pc::MetaFillFirst,

@@ -12,7 +12,8 @@ impl Cx<'_> {
     pub(crate) fn open(&mut self, pc: Pc) -> Step {
         match pc {
             Pc::OpenFile => {
-                self.agent().told = [self.world.file.open(), NONE];
+                let told = self.world.file.open();
+                (self.agent().told, self.agent().has_log) = ([told; 2], false);
                 self.go(Pc::TakeGate)
             }
             Pc::TakeGate => self.take(Lock::Gate, Pc::LookForMembers),

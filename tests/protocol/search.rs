@@ -221,5 +221,5 @@ fn forget(world: &mut World, at: usize) {
     (agent.at, agent.txn, agent.cid, agent.meta_cid, agent.lead, agent.seen) = (0, 0, 0, 0, 0, 0);
     (agent.live, agent.count, agent.flag, agent.again, agent.owner) = (0, 0, false, false, (NONE, 0));
     agent.back = [Pc::Next; 3];
-    (agent.mapped, agent.told, agent.joined) = (0, [0; 2], [0; 2]);
+    (agent.mapped, agent.told, agent.joined, agent.has_log) = (0, [0; 2], [0; 2], false);
 }

@@ -134,16 +134,25 @@ impl Cx<'_> {
     }
 
     /// Flushes cells by the description of the file (0) or that of the log (1).
-    pub(crate) fn flush(&mut self, cells: std::ops::Range<usize>, description: usize) -> bool {
+    pub(crate) fn flush(&mut self, cells: impl Iterator<Item = usize>, description: usize) -> bool {
         let fails = self.fails;
         self.flushed = true;
+        if description == 1 {
+            self.open_log();
+        }
         let file = &mut self.world.file;
         let told = &mut self.world.agents[self.me].told[description];
-        if *told == crate::world::NONE {
-            *told = file.open();
-        }
         self.world.has_failed |= fails;
         file.flush(cells, told, fails)
+    }
+
+    /// The description of the log is opened with the file, not when it is used first
+    /// (`Mapping::log_description` in `src/mapping/log_file.rs`).
+    pub(crate) fn open_log(&mut self) {
+        let is_first = !std::mem::replace(&mut self.agent().has_log, true);
+        if is_first && self.lacks(Rule::LogOpenedLate) {
+            self.agent().told[1] = self.world.file.open();
+        }
     }
 
     /// Tree pages that this process has mapped.

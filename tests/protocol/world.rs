@@ -95,8 +95,12 @@ impl File {
 
     /// Flushes cells by a description that has been told of `seen` errors. With `fails`, the writes
     /// fail. Whether it went well.
-    pub(crate) fn flush(&mut self, cells: std::ops::Range<usize>, seen: &mut u8, fails: bool) -> bool {
-        for cell in self.cells[cells].iter_mut().filter(|cell| !cell.lost && cell.disk != 1 << cell.cache) {
+    pub(crate) fn flush(&mut self, cells: impl Iterator<Item = usize>, seen: &mut u8, fails: bool) -> bool {
+        for at in cells {
+            let cell = &mut self.cells[at];
+            if cell.lost || cell.disk == 1 << cell.cache {
+                continue;
+            }
             let older = cell.disk & !(1 << cell.cache);
             match fails {
                 true => (cell.lost, cell.disk) = (true, 1 << older.trailing_zeros()),
@@ -247,8 +251,10 @@ pub(crate) struct Agent {
     /// The lock file that it uses.
     pub(crate) lock_file: u8,
     pub(crate) mapped: u8,
-    /// The errors of writing that its descriptions of file and log were told of. [`NONE`]: not open.
+    /// The errors of writing that its descriptions of file and log were told of.
     pub(crate) told: [u8; 2],
+    /// It has used the log.
+    pub(crate) has_log: bool,
     /// Marks that were odd when it joined.
     pub(crate) joined: [u8; 2],
     pub(crate) reader_page: u8,
@@ -310,7 +316,8 @@ impl World {
             generation: 0,
             lock_file: 0,
             mapped: first.size,
-            told: [0, NONE],
+            told: [0; 2],
+            has_log: false,
             joined: [0; 2],
             reader_page: NONE,
             is_kept: false,

@@ -265,6 +265,7 @@ impl Cx<'_> {
                 if head as usize >= LOG - 1 {
                     return Err("the scenario is too long for the log".into());
                 }
+                self.open_log();
                 self.world.file.store(LOG_BEGIN + head as usize, cid);
                 if head.is_multiple_of(2) {
                     self.world.file.store(LOG_BEGIN + head as usize + 1, ZERO);
