@@ -1,6 +1,8 @@
 //! Types of tables: tables without types, tables that tools create by codec names, and bytes that a
 //! codec cannot decode.
 
+use std::cmp::Reverse;
+
 use mapleaf::codec::Codec;
 use mapleaf::{Db, ErrorKind, Options, Result, Table, TableInfo};
 
@@ -74,6 +76,37 @@ fn a_table_made_by_the_names_of_its_types_opens_with_them() {
     let read = db.begin_read().expect("begins");
     assert_eq!(read.table(BORN).expect("opened").get("ada").expect("get"), Some(1815));
     assert_eq!(types_of(&read.tables().expect("tables")), [["born", "str", "u64"], ["plain", "", ""]]);
+}
+
+#[test]
+fn a_wrong_type_argument_of_a_codec_is_refused_with_both_names() {
+    const MADE: Table<(Reverse<u64>, Option<&str>), Vec<String>> = Table::new("t");
+    let db = TestDb::memory(Options::new());
+    db.write(|txn| txn.table(MADE)?.insert((Reverse(7), Some("a")), vec!["x".into()]).map(drop)).expect("written");
+    let read = db.begin_read().expect("begins");
+    let refused = [
+        read.table(Table::<(Reverse<i64>, Option<&str>), Vec<String>>::new("t")).map(drop).expect_err("i64"),
+        read.table(Table::<(Reverse<u64>, Option<&[u8]>), Vec<String>>::new("t")).map(drop).expect_err("bytes"),
+        read.table(Table::<(Reverse<u64>, Option<&str>), Vec<Vec<u8>>>::new("t"))
+            .map(drop)
+            .expect_err("lists of bytes"),
+    ];
+    let asked = [
+        "<(Reverse<i64>,Option<str>), Vec<str>>",
+        "<(Reverse<u64>,Option<bytes>), Vec<str>>",
+        "<(Reverse<u64>,Option<str>), Vec<bytes>>",
+    ];
+    for (refused, asked) in refused.iter().zip(asked) {
+        assert_eq!(refused.kind(), ErrorKind::Usage);
+        let text = refused.to_string();
+        assert!(
+            text.contains("'t' was made as <(Reverse<u64>,Option<str>), Vec<str>>") && text.contains(asked),
+            "{text}"
+        );
+    }
+    // Types that share a name open the same table.
+    let borrowed = read.table(Table::<(Reverse<u64>, Option<String>), Vec<&str>>::new("t")).expect("the same names");
+    assert_eq!(borrowed.get((Reverse(7), Some("a".into()))).expect("get"), Some(vec!["x"]));
 }
 
 #[test]
