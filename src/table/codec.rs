@@ -130,10 +130,10 @@
 //!
 //! # Features
 //!
-//! The crate has the features `chrono`, `json`, `serde`, `time`, `uuid` and `zerocopy`. None of them
-//! is on by default, and each adds only the crate that it names (`serde` also postcard, `json` serde
-//! and serde_json). A file does not depend on them: a program without a feature can copy, check and
-//! compact its tables, and open them as bytes.
+//! The crate has the features `chrono`, `json`, `serde`, `time`, `uuid` and `zerocopy`. None of
+//! them is on by default, and each adds only the crate that it names (`serde` also postcard, `json`
+//! serde and serde_json). A file does not depend on them: a program without a feature can copy,
+//! check and compact its tables, and open them as bytes.
 //!
 //! # Bytes and types
 //!
@@ -222,6 +222,9 @@
 //! # Ok::<(), mapleaf::Error>(())
 //! ```
 
+#[macro_use]
+mod key_struct;
+
 #[cfg(any(feature = "chrono", feature = "time"))]
 mod calendar;
 #[cfg(feature = "chrono")]
@@ -236,7 +239,6 @@ mod fixed;
 mod in_place;
 #[cfg(feature = "json")]
 mod json_values;
-mod key_struct;
 mod list;
 mod named;
 mod option;
@@ -340,8 +342,8 @@ pub trait PrefixCodec: KeyCodec {
 
 /// A key codec whose keys can be selected by their first components, of the types in `P`.
 ///
-/// Implemented for tuples, with tuples of one to all but one of their components: `(&str, u16, u64)`
-/// has `Leading<(&str,)>` and `Leading<(&str, u16)>`.
+/// Implemented for tuples, with tuples of one to all but one of their components: `(&str, u16,
+/// u64)` has `Leading<(&str,)>` and `Leading<(&str, u16)>`.
 #[diagnostic::on_unimplemented(
     message = "`{P}` are not the leading components of the key `{Self}`",
     note = "give a tuple of one or more components, but not of all: `(\"t017\",)` or `(\"t017\", 5)`"

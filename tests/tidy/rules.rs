@@ -81,7 +81,8 @@ pub(crate) fn floors(path: &str, text: &str) -> Vec<String> {
     let Some(own) = owner.floor_of(module) else { return vec![at(path, 1, format!("module `{module}` has no floor"))] };
     let code = code_only(text);
     let mut wrong = Vec::new();
-    for (line, start) in find_token(&code, "crate") {
+    // A macro for users takes the paths that they can take.
+    for (line, start) in find_token(&code, "crate").into_iter().filter(|(_, start)| !code[..*start].ends_with('$')) {
         for used in first_names(&code[start + "crate".len()..]) {
             match owner.floor_of(&used) {
                 Some(_) if owner.apart.contains(&(module, used.as_str())) => {

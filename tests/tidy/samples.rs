@@ -27,6 +27,8 @@ fn uses_of_higher_floors_are_found() {
     assert_eq!(lines(rules::floors, "src/page/leaf.rs", up), [3]);
     assert_eq!(lines(rules::floors, "src/tree/scan/cursor.rs", up), []);
     assert_eq!(lines(rules::floors, "src/lib.rs", up), []);
+    let of_macro = "$crate::codec::Codec;\nuse crate::codec::Codec;";
+    assert_eq!(lines(rules::floors, "src/table/codec/key_struct.rs", of_macro), [2]);
     let mapping = "use crate::mapping::Mapping;";
     assert_eq!(lines(rules::floors, "src/page/leaf.rs", mapping), [1]);
     assert_eq!(lines(rules::floors, "src/tree/path.rs", mapping), [1]);

@@ -19,8 +19,8 @@ pub(super) fn part_of<C: Part>(item: &C::Item<'_>) -> Vec<u8> {
     out.to_vec()
 }
 
-/// Checks the properties of a key codec for two items: alone, as the first component of a tuple and
-/// as the last one.
+/// Checks the properties of a key codec for two items: by themselves, as the first component of a
+/// tuple and as the last one.
 pub(super) fn is_key<C>(a: &C::Owned, b: &C::Owned)
 where
     C: Part + for<'a> KeyCodec<Item<'a> = <C as Codec>::Owned>,
@@ -150,7 +150,7 @@ proptest! {
     }
 }
 
-crate::key_struct! {
+key_struct! {
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
     struct Visit {
         place: String,
@@ -276,7 +276,7 @@ impl Codec for Counting {
         "test.counting".to_string()
     }
 
-    fn encode<'a>(item: &'a u8) -> crate::Result<Encoded<'a>> {
+    fn encode<'a>(item: &'a u8) -> crate::error::Result<Encoded<'a>> {
         u8::encode(item)
     }
 
@@ -290,7 +290,7 @@ impl Codec for Counting {
 }
 
 impl Part for Counting {
-    fn put(item: &u8, out: &mut Encoded<'_>) -> crate::Result<()> {
+    fn put(item: &u8, out: &mut Encoded<'_>) -> crate::error::Result<()> {
         u8::put(item, out)
     }
 

@@ -12,7 +12,7 @@
 /// `#[derive(PartialOrd, Ord)]` makes it. The struct has no type parameters. To reorder fields, or
 /// to change a type, is to declare another key.
 ///
-/// The struct can be a component of a tuple, and `prefix` and `starting_with` take its first fields.
+/// The struct can be a component of a tuple; `prefix` and `starting_with` take its first fields.
 ///
 /// ```
 /// use std::cmp::Reverse;

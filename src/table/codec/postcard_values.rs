@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 /// can only be the last component.
 ///
 /// Limits: decoding uses stack for each level of a recursive type, such as a list of boxes. A file
-/// from elsewhere could hold a value of any depth, so do not use recursive types for such files, nor
-/// collections whose elements have no bytes, whose length in the file could be any number.
+/// from elsewhere could hold a value of any depth, so do not use recursive types for such files,
+/// nor collections whose elements have no bytes, whose length in the file could be any number.
 ///
 /// ```
 /// use mapleaf::codec::{Named, Postcard};

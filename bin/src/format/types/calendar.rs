@@ -1,7 +1,7 @@
 //! Text of dates and times: ISO 8601, with the crates' limits of years lifted.
 //!
-//! A year before 0 or after 9999 has a sign and at least four digits. A leap second is the second 60.
-//! The fraction of a second has up to nine digits, and no zero at its end when it is shown.
+//! A year before 0 or after 9999 has a sign and at least four digits. A leap second is the second
+//! 60. The fraction of a second has up to nine digits, and no zero at its end when it is shown.
 //!
 //! Failure: `None`, or a description, for what is no date or time.
 

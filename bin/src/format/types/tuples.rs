@@ -1,8 +1,8 @@
 //! Converts tuples, lists and options to JSON and back.
 //!
-//! Numbers, `true` and `false` look as they do outside of a tuple. Text, characters, dates, UUIDs and
-//! the hexadecimal digits of byte arrays are JSON strings; so are `inf`, `-inf` and `NaN`, because
-//! JSON has no such numbers. Bytes are a JSON string if they are UTF-8, and `{"b64": ".."}`
+//! Numbers, `true` and `false` look as they do outside of a tuple. Text, characters, dates, UUIDs
+//! and the hexadecimal digits of byte arrays are JSON strings; so are `inf`, `-inf` and `NaN`,
+//! because JSON has no such numbers. Bytes are a JSON string if they are UTF-8, and `{"b64": ".."}`
 //! otherwise. A tuple or list is an array, and `()` is `null`. An option is `null` or its item; if
 //! the item may be `null` too, it stands in an array.
 //!
