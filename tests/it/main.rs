@@ -19,6 +19,7 @@ mod damage;
 mod descriptors;
 mod disks;
 mod documents;
+mod edits;
 mod exhaustive;
 mod faults;
 mod folios;
