@@ -72,8 +72,11 @@ impl WriteTxn {
     ///
     /// A savepoint takes about a microsecond, whatever the transaction has changed before. While
     /// there is one, the first change of each page after it copies the page, so give up a savepoint
-    /// that is no longer needed ([`release`](WriteTxn::release)). Table handles borrow the
-    /// transaction, so none is open while a savepoint is set.
+    /// that is no longer needed ([`release`](WriteTxn::release)). To set one, to go back and to give
+    /// one up borrows the transaction exclusively, so table handles and values end before.
+    ///
+    /// These are the savepoints of SQL. Those of redb also go back to the state of an earlier
+    /// transaction; these end with theirs.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -135,7 +138,9 @@ impl WriteTxn {
 
     /// Begins a transaction inside this one, to any depth. [`NestedTxn::commit`] makes its changes
     /// part of this transaction; dropping it takes them back. Nothing becomes durable or visible to
-    /// readers before this transaction commits, and no other transaction runs meanwhile.
+    /// readers before this transaction commits, and no other transaction runs meanwhile. LMDB and
+    /// heed (`nested_write_txn`) have the same. Whether this transaction goes on after an error
+    /// inside depends on the error: see [`rollback_to`](WriteTxn::rollback_to).
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
