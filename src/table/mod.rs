@@ -4,16 +4,17 @@
 //! Floor: table, the highest of the crate. All floors below work on bytes.
 //!
 //! ```text
-//! codec   how keys and values become bytes; how to write a codec
-//! read    handles of read transactions
-//! readable    the trait of all handles, for functions that take any
-//! write   handles of write transactions
-//! table_ref   handles of write transactions that only read
-//! cursor  cursors that write, and entries at the ends of a table
-//! load    bulk load
-//! remove  removing many entries through a handle of a write transaction
-//! place   values that the caller writes directly into pages of the file
-//! range   iterators over entries
+//! codec      how keys and values become bytes; how to write a codec
+//! read       handles of read transactions
+//! table_ref  handles of write transactions that read
+//! write      handles of write transactions that write
+//! readable   the trait of all handles
+//! cursor     cursors that write, and entries at the ends of a table
+//! update     changes of one entry that depend on what the table has
+//! load       bulk load
+//! remove     removing many entries through a handle of a write transaction
+//! place      values that the caller writes directly into pages of the file
+//! range      iterators over entries
 //! ```
 
 pub mod codec;
@@ -25,6 +26,7 @@ mod read;
 mod readable;
 mod remove;
 mod table_ref;
+mod update;
 mod write;
 
 use std::borrow::Cow;

@@ -53,9 +53,13 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
     /// `Corrupt` if a page on the path, or the value, is damaged; `Decode` if the value does not
     /// decode.
     pub fn get<'k>(&self, key: K::Key<'k>) -> Result<Option<V::Item<'_>>> {
-        let key = K::encode_key(&key)?;
-        let found = self.access.get(&key);
-        self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
+        self.value_of(&K::encode_key(&key)?)
+    }
+
+    /// Returns the value of an encoded key.
+    pub(super) fn value_of(&self, key: &[u8]) -> Result<Option<V::Item<'_>>> {
+        let found = self.access.get(key);
+        self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(key, value)).transpose()))
     }
 
     /// Returns the values of many keys, in the order of the keys. A key may occur more than once.
@@ -217,7 +221,7 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
     }
 
     /// Returns `found`, or the error of an access that the kernel could not serve.
-    fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
+    pub(super) fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
         self.access.check_fault(found).map_err(|e| self.locate(e))
     }
 

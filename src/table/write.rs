@@ -164,7 +164,7 @@ impl WriteTxn {
 /// # Ok::<(), mapleaf::Error>(())
 /// ```
 pub struct TableMut<'t, K, V> {
-    table: TableRef<'t, K, V>,
+    pub(super) table: TableRef<'t, K, V>,
     /// The number of the table in the transaction.
     at: usize,
 }
