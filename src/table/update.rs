@@ -3,8 +3,8 @@
 //!
 //! Floor: table. Each is a lookup and then a put or a delete by the same encoded key.
 //!
-//! Failure: an entry that does not decode stays, and the error says so. Everything is encoded before
-//! anything changes.
+//! Failure: an entry that does not decode stays, and the error says so. Everything is encoded
+//! before anything changes.
 
 use crate::error::{Error, Result};
 use crate::ids::PageId;
@@ -16,8 +16,8 @@ use crate::tree;
 type OwnedEntry<K, V> = (<K as Codec>::Owned, <V as Codec>::Owned);
 
 impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
-    /// Stores what `change` makes of the value of a key: it gets the value, or `None` if the key has
-    /// no entry, and returns the new value, or `None` to have no entry. Returns whether the key
+    /// Stores what `change` makes of the value of a key: it gets the value, or `None` if the key
+    /// has no entry, and returns the new value, or `None` to have no entry. Returns whether the key
     /// existed.
     ///
     /// ```
@@ -36,8 +36,9 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// ```
     ///
     /// # Errors
-    /// `Decode` if the value does not decode, `TooLarge` or `Usage` as [`insert`](TableMut::insert):
-    /// nothing was changed. `DiskFull`, `Io`, `Corrupt`: abort the transaction.
+    /// `Decode` if the value does not decode, `TooLarge` or `Usage` as
+    /// [`insert`](TableMut::insert): nothing was changed. `DiskFull`, `Io`, `Corrupt`: abort the
+    /// transaction.
     pub fn update<'k, 'v>(
         &mut self,
         key: K::Item<'k>,
@@ -195,9 +196,9 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
     }
 }
 
-/// Stores many entries by [`put_all`](TableMut::put_all). The trait returns no error: after one, the
-/// transaction can only be aborted, and its calls, [`commit`](crate::WriteTxn::commit) among them,
-/// return an error that names the first.
+/// Stores many entries by [`put_all`](TableMut::put_all). The trait returns no error: after one,
+/// the transaction can only be aborted, and its calls, [`commit`](crate::WriteTxn::commit) among
+/// them, return an error that names the first.
 ///
 /// ```
 /// # use mapleaf::{Db, Table};

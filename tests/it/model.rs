@@ -306,8 +306,8 @@ impl Run {
         });
     }
 
-    /// Changes table `t` and the one after it by turns, and reads a third one a step at a time. What
-    /// was borrowed from a table is compared when the other one has changed.
+    /// Changes table `t` and the one after it by turns, and reads a third one a step at a time.
+    /// What was borrowed from a table is compared when the other one has changed.
     fn by_turns(&mut self, t: u8, changes: &[(bool, KeyOf, LenOf)]) {
         let (t, other, third) = (t % 4, (t + 1) % 4, (t + 2) % 4);
         let (limit, page_size) = (self.key_limit(), self.page_size);

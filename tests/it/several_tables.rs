@@ -1,5 +1,5 @@
-//! Several tables of one write transaction at once: handles that write and handles that read, values
-//! that stay borrowed while other tables change, and what is refused.
+//! Several tables of one write transaction at once: handles that write and handles that read,
+//! values that stay borrowed while other tables change, and what is refused.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
