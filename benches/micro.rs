@@ -152,7 +152,7 @@ fn nested_put(bencher: Bencher) {
     let mut txn = bench.db.begin_write().expect("a write transaction");
     bencher.counter(ItemsCount::new(1u64)).with_inputs(|| &entries[next() as usize]).bench_local_refs(|entry| {
         let (key, value) = entry;
-        let mut nested = txn.begin_nested().expect("a nested transaction");
+        let nested = txn.begin_nested().expect("a nested transaction");
         assert!(nested.table(TABLE).expect("the table").insert(key, value).expect("goes in").is_some());
         nested.commit().expect("becomes part of its parent");
     });
@@ -162,7 +162,7 @@ fn nested_put(bencher: Bencher) {
 #[divan::bench(sample_count = 200, sample_size = 2_000)]
 fn put_and_open(bencher: Bencher) {
     let (bench, entries, mut next) = (Bench::new(Keys::R), entries(Keys::R), probes());
-    let mut txn = bench.db.begin_write().expect("a write transaction");
+    let txn = bench.db.begin_write().expect("a write transaction");
     bencher.counter(ItemsCount::new(1u64)).with_inputs(|| &entries[next() as usize]).bench_local_refs(|entry| {
         let (key, value) = entry;
         let mut table = txn.table(TABLE).expect("the table");

@@ -1,5 +1,4 @@
-//! Operations on one entry that depend on what the table has: change a value, exchange it, take the
-//! first or the last entry.
+//! Operations on one entry that depend on what the table has: change a value, or exchange it.
 //!
 //! Floor: table. Each is a lookup and then a put or a delete by the same encoded key.
 //!
@@ -9,11 +8,7 @@
 use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::table::codec::{Codec, KeyCodec};
-use crate::table::{decode_entry, TableMut, TableRef};
-use crate::tree;
-
-/// An owned entry.
-type OwnedEntry<K, V> = (<K as Codec>::Owned, <V as Codec>::Owned);
+use crate::table::{TableMut, TableRef};
 
 impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// Stores what `change` makes of the value of a key: it gets the value, or `None` if the key
@@ -124,46 +119,6 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         Ok(true)
     }
 
-    /// Removes the entry with the least key and returns it. An entry that does not decode stays.
-    ///
-    /// ```
-    /// # use mapleaf::{Db, Table};
-    /// # let db = Db::in_memory()?;
-    /// const JOBS: Table<u64, &str> = Table::new("jobs");
-    ///
-    /// let txn = db.begin_write()?;
-    /// let mut jobs = txn.table(JOBS)?;
-    /// jobs.put_all([(1, "wash"), (2, "dry")])?;
-    /// assert_eq!(jobs.pop_first()?, Some((1, "wash".to_string())));
-    /// assert_eq!(jobs.pop_last()?, Some((2, "dry".to_string())));
-    /// assert_eq!(jobs.pop_first()?, None);
-    /// # Ok::<(), mapleaf::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// `Decode` if the entry does not decode: nothing was changed. `DiskFull`, `Io`, `Corrupt`:
-    /// abort the transaction.
-    pub fn pop_first(&mut self) -> Result<Option<OwnedEntry<K, V>>> {
-        let first = self.table.owned_edge(true)?;
-        self.remove_popped(first)
-    }
-
-    /// Removes the entry with the greatest key and returns it. See
-    /// [`pop_first`](TableMut::pop_first).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn pop_last(&mut self) -> Result<Option<OwnedEntry<K, V>>> {
-        let last = self.table.owned_edge(false)?;
-        self.remove_popped(last)
-    }
-
-    fn remove_popped(&mut self, popped: Option<(Vec<u8>, OwnedEntry<K, V>)>) -> Result<Option<OwnedEntry<K, V>>> {
-        let Some((key, entry)) = popped else { return Ok(None) };
-        self.set(&key, None)?;
-        Ok(Some(entry))
-    }
-
     /// Puts or deletes an entry by its bytes. Returns whether the key existed.
     fn set(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<bool> {
         self.change().run(|running, at| match value {
@@ -182,17 +137,6 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
     fn owned_value_of(&self, key: &[u8]) -> Result<Option<V::Owned>> {
         let value = self.value_of(key)?.map(V::to_owned);
         self.check_fault(Ok(value))
-    }
-
-    /// The first or the last entry, with the bytes of its key.
-    fn owned_edge(&self, first: bool) -> Result<Option<(Vec<u8>, OwnedEntry<K, V>)>> {
-        let tree = self.access.tree();
-        let found = if first { tree.first() } else { tree.last() };
-        let owned = |entry: tree::Entry<'_>| {
-            let (key, value) = decode_entry::<K, V>(entry)?;
-            Ok((entry.0.to_vec(), (K::to_owned(key), V::to_owned(value))))
-        };
-        self.check_fault(found.and_then(|entry| entry.map(owned).transpose()))
     }
 }
 

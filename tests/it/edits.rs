@@ -88,10 +88,7 @@ fn change(table: &mut Handle<'_>, model: &mut Model, rng: &mut Rng, page_size: u
         0 => {
             let before = model.len();
             model.retain(|key, _| !inside(&range, key));
-            assert_eq!(
-                table.remove_range::<(Bound<&[u8]>, Bound<&[u8]>)>(slices(&range))?,
-                (before - model.len()) as u64
-            );
+            assert_eq!(table.remove_range(slices(&range))?, (before - model.len()) as u64);
         }
         1 if rng.below(4) == 0 => {
             assert_eq!(table.clear()?, model.len() as u64);
