@@ -1,10 +1,10 @@
 //! A model of processes that share a database, searched exhaustively.
 //!
 //! `docs/concurrency.md` says in steps and rules what processes may do. The model is a copy of it in
-//! some hundred lines: each step names the function that takes it in the crate. The search visits
+//! two thousand lines: each step names the function that takes it in the crate. The search visits
 //! all interleavings of the steps of a few processes, with a kill possible between any two steps,
 //! and judges each state. A rule that is left out must lead to a violation, whose shortest schedule
-//! is printed. `tests/it/exhaustive` searches the real code, with threads of one process.
+//! is printed. `tests/it/exhaustive` searches the real code of commits and readers.
 //!
 //! ```text
 //! world       file, page cache and disk, live records, locks, processes
