@@ -4,7 +4,8 @@
 //! One agent runs at a time. At each moment between two steps of the protocol (`testing::Moment`,
 //! and the beginning and end of each flush), the search decides which one goes on. It visits all
 //! schedules, depth first, each from the beginning, and turns back where a state is known. In each
-//! state it cuts the power: every image that the disk may hold is opened and judged.
+//! state it cuts the power: every image that the disk may hold is opened and judged. Agents share
+//! an environment, or each has one of its own, as processes have.
 //!
 //! ```text
 //! schedule  one thread runs at a time; stops
@@ -54,8 +55,8 @@ const fn sole(scenario: Scenario) -> Scenario {
     Scenario { sole: true, ..scenario }
 }
 
-/// The same; each agent is a process of its own: an environment with mappings, descriptors and locks
-/// of its own, which shares the file and the lock file.
+/// The same; each agent is a process of its own: an environment with mappings, descriptors and
+/// locks of its own, which shares the file and the lock file.
 const fn shared(scenario: Scenario) -> Scenario {
     Scenario { processes: true, ..scenario }
 }
