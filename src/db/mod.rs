@@ -317,8 +317,8 @@ impl Db {
         space::of(&self.begin_read()?)
     }
 
-    /// How much of the file the kernel has in memory, for all processes. The kernel counts the parts
-    /// of the page cache, so this takes longer the more of the file is in memory.
+    /// How much of the file the kernel has in memory, for all processes. The kernel counts its page
+    /// cache, so this takes longer the more of the file is in memory.
     ///
     /// # Errors
     /// `Poisoned` after a failed flush, and `Io` from the kernel.

@@ -1,7 +1,7 @@
 //! The pages of a state by table and kind, how full they are, and how much of the file is in
 //! memory.
 //!
-//! Floor: db. [`Space`] needs a walk over all trees of a snapshot, so writers are not blocked. Every
+//! Floor: db. [`Space`] needs a walk over all trees of a snapshot; writers go on meanwhile. Every
 //! page of the state is counted exactly once: in a tree, as a meta page, in the free list, in the
 //! commit log, free or pending.
 //!

@@ -43,7 +43,8 @@ pub(crate) struct Args {
     table: TableName,
     #[command(flatten)]
     encoding: Encoding,
-    /// Compare and store the bytes of OLD and NEW unchanged: neither text of their type nor --hex or --base64 digits
+    /// Compare and store the bytes of OLD and NEW unchanged: neither text of their type nor --hex
+    /// or --base64 digits
     #[arg(long)]
     raw: bool,
 }

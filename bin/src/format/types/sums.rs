@@ -1,7 +1,7 @@
 //! Adds numbers that are given as text.
 //!
-//! Failure: `None` for a sum that no type can hold. Whether it fits the type of its table is checked
-//! when it is stored.
+//! Failure: `None` for a sum that no type can hold. A store checks whether the sum fits the type of
+//! its table.
 
 /// The kind of numbers that a type has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
