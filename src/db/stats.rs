@@ -92,9 +92,9 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Presence {
-    /// It shares the database with other members, by the lock file.
+    /// It shares the database with other members, by the lock file or by shared memory.
     Member,
-    /// It keeps other processes out. So does a database in memory.
+    /// It keeps other processes out. So does a database in memory that is not shared.
     Exclusive,
     /// It only reads, without a lock file, while no process can write.
     PlainReader,

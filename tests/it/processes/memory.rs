@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use mapleaf::testing::{at_moments, memory_with_seals, with_next_hooks, FlushEvent, Hooks, Moment};
-use mapleaf::{Db, Error, ErrorKind, Options, SharedMemory, Table};
+use mapleaf::{Db, Error, ErrorKind, Options, Presence, SharedMemory, Table};
 
 use super::broker::{self, Broker};
 use super::member::{is_failure, numbers, Member};
@@ -284,7 +284,9 @@ fn attaching_in_the_same_process_gives_another_handle() {
     assert_eq!(get(&reader, 1), Some(10));
     assert_eq!(reader.begin_write().expect_err("read-only").kind(), ErrorKind::Usage);
     // What differs between a file and memory.
-    assert_eq!((db.path(), db.stats().expect("stats").processes), (None, 1));
+    let stats = db.stats().expect("stats");
+    assert_eq!((db.path(), stats.processes, stats.presence), (None, 1, Presence::Member));
+    assert!(stats.session.is_some() && stats.session == again.stats().expect("stats").session);
     assert_eq!(db.stats().expect("stats").log_pages, 0);
     db.checkpoint().expect("nothing to do");
     db.sync().expect("nothing to do");
