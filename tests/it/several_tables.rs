@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use std::ops::Bound;
 
 use mapleaf::codec::{Codec, CodecError, Encoded};
-use mapleaf::{Db, Error, ErrorKind, Options, ReadableTable, Table};
+use mapleaf::testing::window_id;
+use mapleaf::{Db, Durability, Error, ErrorKind, Options, ReadableTable, Table};
 
 use crate::support::{bytes, seed, Rng, TestDb, BYTES};
 
@@ -21,9 +22,45 @@ fn refusal<T>(result: mapleaf::Result<T>) -> String {
     e.to_string()
 }
 
-/// The file grows through many windows meanwhile, and the other table changes in every way.
 #[test]
-fn values_of_one_table_stay_while_another_changes_and_the_file_grows() {
+fn values_and_reserved_places_stay_when_the_file_outgrows_its_window() {
+    for db in TestDb::both(&Options::new().window_size(0)) {
+        let mut txn = db.begin_write().expect("begins");
+        txn.set_durability(Durability::Eventual);
+        let mut numbers = txn.table(NUMBERS).expect("table");
+        let value = |n: u64| bytes(n, if n % 10 == 0 { 30_000 } else { 150 });
+        (0..50).for_each(|n| assert!(!numbers.put(n, &value(n)).expect("put")));
+        let entries = numbers.iter().collect::<mapleaf::Result<Vec<_>>>().expect("entries");
+        let mut lazy = numbers.iter();
+        lazy.next().expect("there").expect("an entry");
+        let mut table = txn.table(BYTES).expect("table");
+        let mut place = table.reserve(b"reserved", 100_000).expect("reserve");
+        place[..50_000].fill(1);
+        let mut other = txn.table(OTHER).expect("table");
+        let window = window_id(&db);
+        for n in (0..40_000_u64).take_while(|_| window_id(&db) == window) {
+            other.put(&bytes(n, 24), &[n as u8; 2000]).expect("put");
+        }
+        assert_ne!(window_id(&db), window, "the file has outgrown its window");
+        assert!(entries.iter().zip(0..50).all(|(&(n, found), wanted)| n == wanted && found == value(n)));
+        assert!(lazy
+            .map(|entry| entry.expect("entry"))
+            .zip(1..50)
+            .all(|((n, found), wanted)| n == wanted && found == value(n)));
+        assert!(place[..50_000].iter().all(|&byte| byte == 1) && place[50_000..].iter().all(|&byte| byte == 0));
+        place[50_000..].fill(2);
+        assert!(!place.finish().expect("finish"));
+        let stored = table.get(b"reserved").expect("get").expect("there");
+        assert!(stored[..50_000].iter().all(|&byte| byte == 1) && stored[50_000..].iter().all(|&byte| byte == 2));
+        drop((numbers, table, other));
+        txn.commit().expect("committed");
+        db.assert_clean();
+    }
+}
+
+/// The other table changes in every way, and the file grows.
+#[test]
+fn values_of_one_table_stay_while_another_changes_in_every_way() {
     for db in TestDb::both(&Options::new().window_size(0)) {
         let mut rng = Rng::new(seed("values_of_one_table_stay"));
         let old: BTreeMap<Vec<u8>, Vec<u8>> = (0..2000).map(|n| (bytes(n, 24), bytes(n, n as usize % 300))).collect();
@@ -37,7 +74,6 @@ fn values_of_one_table_stay_while_another_changes_and_the_file_grows() {
             table.put(&key, &value).expect("put");
             model.insert(key, value);
         }
-        let first_window = mapleaf::testing::window_id(&db);
         let entries = table.iter().collect::<mapleaf::Result<Vec<_>>>().expect("entries");
         let mut lazy = table.iter();
         let mut other = txn.table(OTHER).expect("table");
@@ -70,7 +106,6 @@ fn values_of_one_table_stay_while_another_changes_and_the_file_grows() {
             .load((0..30_000_u64).map(|n| bytes(n, 20)).collect::<Vec<_>>().iter().map(|key| (&key[..], &key[..])))
             .expect("load");
         other.remove_range(&b"\x40"[..]..&b"\x80"[..]).expect("remove");
-        assert_ne!(mapleaf::testing::window_id(&db), first_window, "the file has outgrown a window");
         let wanted: Vec<(&[u8], &[u8])> = model.iter().map(|(key, value)| (&key[..], &value[..])).collect();
         assert!(entries == wanted, "what was borrowed before");
         assert!(lazy.map(|entry| entry.expect("entry")).eq(wanted[1500..].iter().copied()), "what is read now");
