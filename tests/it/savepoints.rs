@@ -115,7 +115,7 @@ fn any_nesting(rounds: u64, seed: u64) {
 #[test]
 fn any_nesting_of_transactions_and_savepoints_agrees_with_a_stack_of_maps() {
     let seed = seed("any_nesting_of_transactions_and_savepoints_agrees_with_a_stack_of_maps");
-    any_nesting(8 * u64::from(long()), seed);
+    any_nesting(4 * u64::from(long()), seed);
 }
 
 #[test]
