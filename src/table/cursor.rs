@@ -127,7 +127,7 @@ impl<'t, K: KeyCodec, V: Codec> TableMut<'t, K, V> {
             let (key, value) = (K::encode(&key)?, V::encode(&value)?);
             if last.as_ref().is_some_and(|last| last.as_slice() >= &*key) {
                 return Err(Error::usage(
-                    "merge_from needs keys in ascending order, and this one is not above the one before it; use put_all",
+                    "merge_from needs keys in ascending order, and this one is not above the last one; use put_all",
                 ));
             }
             let copied = last.get_or_insert_with(Vec::new);
@@ -167,9 +167,9 @@ pub struct Position {
 
 /// A cursor that moves over the entries of a table and changes them, from [`TableMut::cursor`].
 ///
-/// It stands at an entry, or at the place of a key that the table does not have, or before the first
-/// or after the last entry. [`next`](CursorMut::next) and [`prev`](CursorMut::prev) go from there to
-/// the nearest entry. Items that it returns borrow the cursor.
+/// It stands at an entry, or at the place of a key that the table does not have, or before the
+/// first or after the last entry. [`next`](CursorMut::next) and [`prev`](CursorMut::prev) go from
+/// there to the nearest entry. Items that it returns borrow the cursor.
 pub struct CursorMut<'h, 't, K, V> {
     table: &'h mut TableMut<'t, K, V>,
     spot: Spot,
@@ -179,8 +179,8 @@ impl<K: KeyCodec, V: Codec> CursorMut<'_, '_, K, V> {
     /// Goes to the first entry and returns it.
     ///
     /// # Errors
-    /// `Corrupt` if a page is damaged, `Decode` if the entry does not decode; so do all methods that
-    /// return an entry.
+    /// `Corrupt` if a page is damaged, `Decode` if the entry does not decode; so do all methods
+    /// that return an entry.
     pub fn first(&mut self) -> Result<Option<Typed<'_, K, V>>> {
         self.spot.leave(Side::First);
         self.step(Side::Last)
@@ -195,8 +195,8 @@ impl<K: KeyCodec, V: Codec> CursorMut<'_, '_, K, V> {
         self.step(Side::First)
     }
 
-    /// Goes to the next greater key and returns its entry. After the last one there is none, and the
-    /// cursor stands after it.
+    /// Goes to the next greater key and returns its entry. After the last one there is none, and
+    /// the cursor stands after it.
     ///
     /// # Errors
     /// As [`first`](CursorMut::first).
@@ -205,8 +205,8 @@ impl<K: KeyCodec, V: Codec> CursorMut<'_, '_, K, V> {
         self.step(Side::Last)
     }
 
-    /// Goes to the next lower key and returns its entry. Before the first one there is none, and the
-    /// cursor stands before it.
+    /// Goes to the next lower key and returns its entry. Before the first one there is none, and
+    /// the cursor stands before it.
     ///
     /// # Errors
     /// As [`first`](CursorMut::first).

@@ -8,8 +8,8 @@
 //!
 //! Invariants:
 //!   FACT-1  the fact of a page describes the leaf that this process sealed there last, or there is
-//!       none. Pages that are neither leaves nor sealed here need no care: no tree that this process
-//!       built leads to them as leaves.
+//!       none. Pages that are neither leaves nor sealed here need no care: no tree that this
+//!       process built leads to them as leaves.
 //!   FACT-2  facts belong to an unbroken series of commits of this process, which aborted
 //!       transactions do not break: they change no page that a state reaches. When a transaction
 //!       begins on another state than the last one of the series, all facts are dropped.

@@ -2,8 +2,8 @@
 //!
 //! Floor: tree. A depth-first walk reads every branch. Branches have no entry counts of their
 //! subtrees, and only leaves name overflow extents. So the walk asks the pages what they know of a
-//! leaf ([`PageWrite::leaf_fact`]: the leaves that this process has written), and looks at the other
-//! leaves: it reads the header, the kind of each value, and the first and the last key, and
+//! leaf ([`PageWrite::leaf_fact`]: the leaves that this process has written), and looks at the
+//! other leaves: it reads the header, the kind of each value, and the first and the last key, and
 //! prefetches the lines of a few leaves together, so that the waits overlap. Every page that it
 //! reads is verified as by any other read (R2), because a wrong pointer to an overflow extent would
 //! free pages in use.
@@ -11,8 +11,8 @@
 //! Freed pages are collected, sorted, and freed as extents.
 //!
 //! Invariants:
-//!   DROP-1  keys ascend strictly from leaf to leaf, of those that are read. So where pointers of a damaged tree lead to one
-//!       page, the walk stops before it frees anything twice.
+//!   DROP-1  keys ascend strictly from leaf to leaf, of those that are read. So where pointers of a
+//!       damaged tree lead to one page, the walk stops before it frees anything twice.
 //!   DROP-2  pages are freed only after the walk has read them for the last time.
 //!
 //! Failure: damage stops the walk with `Error::Corrupt`. The caller aborts the transaction, so that

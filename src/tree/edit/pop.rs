@@ -1,8 +1,8 @@
 //! Removing the first or the last entry.
 //!
-//! Floor: tree. A hint keeps the outermost leaf, so that a pop of one after the other takes the same
-//! time for every entry, without a descent. The leaf at the edge is not joined with a neighbour when
-//! it gets too empty, because the next pops empty it: only an empty leaf is removed.
+//! Floor: tree. A hint keeps the outermost leaf, so that a pop of one after the other takes the
+//! same time for every entry, without a descent. The leaf at the edge is not joined with a
+//! neighbour when it gets too empty, because the next pops empty it: only an empty leaf is removed.
 //!
 //! Failure: any error can leave the tree of this transaction half changed, so the transaction must
 //! be aborted.

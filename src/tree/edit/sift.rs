@@ -1,14 +1,15 @@
 //! Removing the entries of a range that a caller rejects, branch by branch.
 //!
-//! Floor: tree. A [`Sift`] lets its caller judge the entries of one leaf after the other. The entries
-//! that stay are packed into new leaves as soon as a leaf loses an entry, each entry is copied once,
-//! and a branch of the lowest level is rewritten when its leaves are judged. Leaves without rejected
-//! entries stay as they are. Then a branch that is too empty is joined with a neighbour, as after a
-//! delete. A sift borrows no page between its steps; in between, only its own steps change the tree.
+//! Floor: tree. A [`Sift`] lets its caller judge the entries of one leaf after the other. The
+//! entries that stay are packed into new leaves as soon as a leaf loses an entry, each entry is
+//! copied once, and a branch of the lowest level is rewritten when its leaves are judged. Leaves
+//! without rejected entries stay as they are. Then a branch that is too empty is joined with a
+//! neighbour, as after a delete. A sift borrows no page between its steps; in between, only its own
+//! steps change the tree.
 //!
 //! Invariants:
-//!   SIFT-1  while [`Sift::is_unfinished`], new leaves exist that no branch leads to. The tree is as
-//!       before the branch was begun; [`Sift::finish`] ends this.
+//!   SIFT-1  while [`Sift::is_unfinished`], new leaves exist that no branch leads to. The tree is
+//!       as before the branch was begun; [`Sift::finish`] ends this.
 //!
 //! Failure: an error while entries are judged changes nothing. An error of [`Sift::apply`] or
 //! [`Sift::finish`] can leave the tree of this transaction half changed, so the transaction must be
@@ -269,8 +270,8 @@ impl Sift {
         Ok(())
     }
 
-    /// Puts the children that a branch will have in place of those that it has. Calls `removed` with
-    /// each key that is gone, and returns how many.
+    /// Puts the children that a branch will have in place of those that it has. Calls `removed`
+    /// with each key that is gone, and returns how many.
     fn replace_branch<P: PageWrite>(
         &mut self,
         tree: &mut TreeMut<'_, P>,

@@ -22,8 +22,8 @@ enum Op {
     RemoveSpan(u16, u16),
     /// Removes the range between two keys; no upper bound if the last is set.
     RemoveRange(Vec<u8>, Vec<u8>, bool),
-    /// Removes the entries that a hash rejects, one in so many (or all but those, if negative), from
-    /// a fraction of the tree on up to another. Ends after so many entries.
+    /// Removes the entries that a hash rejects, one in so many (or all but those, if negative),
+    /// from a fraction of the tree on up to another. Ends after so many entries.
     Retain(u16, u16, i8, u16, bool),
     /// Loads entries, and for each as many that follow it.
     Load(Vec<(Vec<u8>, usize)>, u8),
