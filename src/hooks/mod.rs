@@ -155,7 +155,7 @@ pub enum Mutant {
     TakenNotRolledBack,
     /// A transaction that goes back to a savepoint leaves pages freed that it has freed since.
     FreedNotRolledBack,
-    /// A transaction that goes back to a savepoint keeps what the record has of the operations since.
+    /// A transaction that goes back to a savepoint keeps the operations since in its record.
     RecordNotRolledBack,
 }
 

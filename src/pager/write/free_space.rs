@@ -63,7 +63,7 @@ pub(crate) struct FreeSpace {
     /// Pages freed by this transaction that older states still reach.
     freed: Vec<FreeItem>,
     /// Items of `freed` that a savepoint of the transaction has. They do not grow.
-    freed_kept: usize,
+    freed_fixed: usize,
     /// A freed extent that overlaps a usable one: the file listed it as free while it was in use.
     contradiction: Option<(PageId, u64)>,
     /// Whether pages may come only from the end of the file: free pages are counted and never
@@ -163,7 +163,7 @@ impl FreeSpace {
 
     /// Notes pages that this transaction no longer needs and older states still reach.
     pub(crate) fn add_freed(&mut self, item: FreeItem) {
-        if let Some(last) = self.freed.get_mut(self.freed_kept..).and_then(<[_]>::last_mut) {
+        if let Some(last) = self.freed.get_mut(self.freed_fixed..).and_then(<[_]>::last_mut) {
             if last.born == item.born && last.freed == item.freed && last.start.0 + last.pages == item.start.0 {
                 last.pages += item.pages;
                 return;
@@ -175,19 +175,19 @@ impl FreeSpace {
     /// From now on keeps the freed pages as they are, for a savepoint. Returns how many items they
     /// have.
     pub(crate) fn keep_freed(&mut self) -> usize {
-        self.freed_kept = self.freed.len();
-        self.freed_kept
+        self.freed_fixed = self.freed.len();
+        self.freed_fixed
     }
 
     /// From now on keeps only the first `items` of the freed pages as they are.
     pub(crate) fn keep_freed_below(&mut self, items: usize) {
-        self.freed_kept = items;
+        self.freed_fixed = items;
     }
 
     /// Forgets all freed pages but the first `items`: they are in use again.
     pub(crate) fn forget_freed(&mut self, items: usize) {
         self.freed.truncate(items);
-        self.freed_kept = items;
+        self.freed_fixed = items;
     }
 
     /// Drops the usable pages from `page_count` on. This transaction has added them to the file.

@@ -39,7 +39,7 @@ pub(crate) struct TxnRecord {
     limit: usize,
     tables: u32,
     /// Bytes that a savepoint of the transaction needs. They stay when recording stops.
-    kept: usize,
+    needed: usize,
 }
 
 /// A record at a savepoint of its transaction.
@@ -49,7 +49,7 @@ pub(crate) struct RecordMark {
     limit: usize,
     tables: u32,
     /// The bytes that an earlier savepoint needs.
-    kept_before: usize,
+    needed_before: usize,
 }
 
 impl TxnRecord {
@@ -58,7 +58,7 @@ impl TxnRecord {
     pub(crate) fn begin(&mut self, limit: usize) {
         self.limit = limit;
         self.tables = 0;
-        self.kept = 0;
+        self.needed = 0;
         self.bytes.clear();
         self.bytes.resize(HEADER_BYTES, 0);
     }
@@ -67,19 +67,19 @@ impl TxnRecord {
     /// from before.
     pub(crate) fn give_up(&mut self) {
         self.limit = 0;
-        match self.kept {
+        match self.needed {
             0 => self.bytes = Vec::new(),
-            kept => self.bytes.truncate(kept),
+            needed => self.bytes.truncate(needed),
         }
     }
 
     /// Sets a savepoint.
     pub(crate) fn mark(&mut self) -> RecordMark {
-        let TxnRecord { ref bytes, limit, tables, kept } = *self;
+        let TxnRecord { ref bytes, limit, tables, needed } = *self;
         if self.is_active() {
-            self.kept = bytes.len();
+            self.needed = bytes.len();
         }
-        RecordMark { len: self.kept, limit, tables, kept_before: kept }
+        RecordMark { len: self.needed, limit, tables, needed_before: needed }
     }
 
     /// Goes back to a savepoint, which stays. Records again, if recording has stopped since.
@@ -87,13 +87,13 @@ impl TxnRecord {
         if hooks::is(Mutant::RecordNotRolledBack) {
             return;
         }
-        (self.limit, self.tables, self.kept) = (mark.limit, mark.tables, mark.len);
+        (self.limit, self.tables, self.needed) = (mark.limit, mark.tables, mark.len);
         self.bytes.truncate(mark.len);
     }
 
     /// Gives up a savepoint and all after it.
     pub(crate) fn release(&mut self, mark: &RecordMark) {
-        self.kept = mark.kept_before;
+        self.needed = mark.needed_before;
     }
 
     /// Whether operations are recorded.

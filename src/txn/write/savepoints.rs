@@ -14,9 +14,9 @@
 //!           nested transaction only touches marks after its own.
 //!   NEST-2  numbers of marks are unique in the process, so a mark of another transaction is not
 //!           mistaken for one of this.
-//!   NEST-3  after going back, the tables, their entries, the catalog and the record are those of the
-//!           mark. Tree ids and the length of the file may be larger: pages of a tree id that was
-//!           given out twice could not be told apart by a salvage.
+//!   NEST-3  after going back, the tables, their entries, the catalog and the record are those of
+//!           the mark. Tree ids and the length of the file may be larger: pages of a tree id that
+//!           was given out twice could not be told apart by a salvage.
 //!
 //! Failure: a transaction that an error of allocating has broken, or an unfinished load or value,
 //! can go back to a savepoint and is usable then. Damage, failed accesses and failed writes stay.
@@ -37,7 +37,7 @@ use crate::txn::write::txn::{writer_of, RunningTxn};
 
 /// A point of a write transaction to which it can go back.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct SavedPoint {
     number: u64,
     /// A nested transaction begins here.
     is_nested: bool,
@@ -72,8 +72,8 @@ impl WriteTxn {
     ///
     /// A savepoint takes about a microsecond, whatever the transaction has changed before. While
     /// there is one, the first change of each page after it copies the page, so give up a savepoint
-    /// that is no longer needed ([`release`](WriteTxn::release)). To set one, to go back and to give
-    /// one up borrows the transaction exclusively, so table handles and values end before.
+    /// that is no longer needed ([`release`](WriteTxn::release)). To set one, to go back and to
+    /// give one up borrows the transaction exclusively, so table handles and values end before.
     ///
     /// These are the savepoints of SQL. Those of redb also go back to the state of an earlier
     /// transaction; these end with theirs.
@@ -125,8 +125,8 @@ impl WriteTxn {
     /// before it afterwards. A commit gives up all savepoints.
     ///
     /// # Errors
-    /// `Usage` as for [`rollback_to`](WriteTxn::rollback_to), and if the transaction is broken by an
-    /// earlier error.
+    /// `Usage` as for [`rollback_to`](WriteTxn::rollback_to), and if the transaction is broken by
+    /// an earlier error.
     pub fn release(&mut self, savepoint: Savepoint) -> Result<()> {
         self.change(|running| {
             running.check_usable()?;
@@ -201,8 +201,8 @@ impl WriteTxn {
     /// ```
     ///
     /// # Errors
-    /// Those of [`begin_nested`](WriteTxn::begin_nested) and [`NestedTxn::commit`], and the error of
-    /// the closure.
+    /// Those of [`begin_nested`](WriteTxn::begin_nested) and [`NestedTxn::commit`], and the error
+    /// of the closure.
     pub fn nested<T, E: From<Error>>(&mut self, work: impl FnOnce(&mut NestedTxn<'_>) -> Result<T, E>) -> Result<T, E> {
         let mut nested = self.begin_nested()?;
         let done = work(&mut nested)?;
@@ -234,10 +234,10 @@ impl RunningTxn {
 
     fn push_mark(&mut self, is_nested: bool) -> Result<u64> {
         self.check_usable()?;
-        let marked = writer_of(&mut self.writer).pages.mark();
-        let pages = self.note(None, marked)?;
+        let saved = writer_of(&mut self.writer).pages.mark();
+        let pages = self.note(None, saved)?;
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-        self.marks.push(Mark {
+        self.marks.push(SavedPoint {
             number,
             is_nested,
             pages,
@@ -271,7 +271,7 @@ impl RunningTxn {
         if self.is_beyond_repair {
             return self.check_usable();
         }
-        let Mark { pages, record, tables, catalog, catalog_changed, durability, .. } = self.marks[at];
+        let SavedPoint { pages, record, tables, catalog, catalog_changed, durability, .. } = self.marks[at];
         self.marks.truncate(at + 1);
         let writer = writer_of(&mut self.writer);
         let gone_back = writer.pages.roll_back(&pages);

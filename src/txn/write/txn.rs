@@ -34,7 +34,7 @@ use crate::txn::log::operations::TxnRecord;
 use crate::txn::state::Basis;
 use crate::txn::write::commit::Durability;
 use crate::txn::write::handles::TableHandles;
-use crate::txn::write::savepoints::{is_undone_by_going_back, Mark};
+use crate::txn::write::savepoints::{is_undone_by_going_back, SavedPoint};
 use crate::txn::write::table_set::TableSet;
 
 /// The running write transaction. Dropping it aborts.
@@ -56,7 +56,7 @@ pub(crate) struct RunningTxn {
     /// Going back to a savepoint does not undo what has broken the transaction.
     pub(super) is_beyond_repair: bool,
     /// The savepoints, with the beginnings of nested transactions, in this order.
-    pub(super) marks: Vec<Mark>,
+    pub(super) marks: Vec<SavedPoint>,
     pub(super) durability: Durability,
     /// The state of this transaction has a new log.
     pub(crate) makes_log: bool,

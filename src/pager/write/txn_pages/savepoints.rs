@@ -11,9 +11,9 @@
 //!
 //! Invariants:
 //!   MARK-1  no byte of a frozen page changes, and it stays claimed or written through.
-//!   MARK-2  `taken` names each page that was allocated since the oldest savepoint and is owned, after
-//!           the mark of every savepoint that is older than the page.
-//!   MARK-3  `kept` names each frozen page that was freed, once.
+//!   MARK-2  `taken` names each owned page that was allocated since the oldest savepoint, after the
+//!           mark of every savepoint that is older than the page.
+//!   MARK-3  `waiting` names each frozen page that was freed, once.
 //!   MARK-4  at a savepoint the append buffer is empty, so the file has all frozen pages, or the
 //!           write queue will write them.
 //!
@@ -28,7 +28,7 @@ use crate::ids::{PageId, TxnId};
 /// Pages whose eras are in one segment.
 const SEGMENT_PAGES: u64 = 1024;
 /// Segments that stay for the next transaction.
-const SEGMENTS_KEPT: usize = 64;
+const SEGMENTS_MAX: usize = 64;
 
 /// The pages of a transaction at a savepoint.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct PageMark {
     era: u32,
     page_count: u64,
     taken: usize,
-    kept: usize,
+    waiting: usize,
     freed: usize,
 }
 
@@ -96,7 +96,7 @@ pub(super) struct Savepoints {
     /// Pages that were allocated since the oldest savepoint, in this order.
     taken: Vec<Taken>,
     /// Frozen pages that were freed. They can be used again when no savepoint needs them.
-    kept: Vec<(PageId, u64, TxnId)>,
+    waiting: Vec<(PageId, u64, TxnId)>,
     /// Pages were lost that a savepoint may need.
     lost_writes: bool,
 }
@@ -128,12 +128,12 @@ impl Savepoints {
 
     /// Forgets everything at the end of the transaction.
     pub(super) fn end(&mut self) {
-        let is_large = self.eras.used > SEGMENTS_KEPT || self.taken.capacity() > SEGMENTS_KEPT << 10;
+        let is_large = self.eras.used > SEGMENTS_MAX || self.taken.capacity() > SEGMENTS_MAX << 10;
         if is_large || self.era > u32::MAX / 2 {
             *self = Savepoints::default();
         }
         self.taken.clear();
-        self.kept.clear();
+        self.waiting.clear();
         (self.frozen_below, self.lost_writes) = (0, false);
     }
 }
@@ -143,11 +143,11 @@ impl TxnPages {
     pub(crate) fn mark(&mut self) -> Result<PageMark> {
         self.put_down()?;
         let freed = self.free.keep_freed();
-        let Savepoints { era, frozen_below, taken, kept, .. } = &mut self.savepoints;
+        let Savepoints { era, frozen_below, taken, waiting, .. } = &mut self.savepoints;
         let next = era.checked_add(1);
         *era = next.ok_or_else(|| Error::usage("2^32 savepoints were set in this transaction, which is the limit"))?;
         *frozen_below = *era;
-        Ok(PageMark { era: *era, page_count: self.page_count, taken: taken.len(), kept: kept.len(), freed })
+        Ok(PageMark { era: *era, page_count: self.page_count, taken: taken.len(), waiting: waiting.len(), freed })
     }
 
     /// Goes back to a savepoint, which stays. Pages that were allocated since are free again.
@@ -158,7 +158,7 @@ impl TxnPages {
         if !hooks::is(Mutant::FreedNotRolledBack) {
             self.free.forget_freed(mark.freed);
         }
-        self.savepoints.kept.truncate(mark.kept);
+        self.savepoints.waiting.truncate(mark.waiting);
         let taken = self.savepoints.taken.split_off(mark.taken);
         for &Taken { id, pages, before } in taken.iter().rev() {
             self.savepoints.eras.set(id, pages, before);
@@ -180,9 +180,9 @@ impl TxnPages {
         let frozen_below = before.map_or(0, |before| before.era);
         self.savepoints.frozen_below = frozen_below;
         self.free.keep_freed_below(before.map_or(0, |before| before.freed));
-        let kept = self.savepoints.kept.split_off(mark.kept);
+        let waiting = self.savepoints.waiting.split_off(mark.waiting);
         // Those that `before` needs are noted again.
-        kept.into_iter().for_each(|(id, pages, born)| self.free_pages(id, pages, born));
+        waiting.into_iter().for_each(|(id, pages, born)| self.free_pages(id, pages, born));
         let taken = &mut self.savepoints.taken;
         match before {
             // The others were noted before, after the mark of `before`.
@@ -225,7 +225,7 @@ impl TxnPages {
                 page += 1;
             }
             match is_frozen {
-                true => self.savepoints.kept.push((first, page - first.0, born)),
+                true => self.savepoints.waiting.push((first, page - first.0, born)),
                 false => self.free_owned(first, page - first.0, is_dirty),
             }
         }
