@@ -206,7 +206,7 @@ fn a_process_that_is_killed_at_any_event_of_its_log_loses_nothing() {
     }
     writeln!(io::stdout(), "\nSIGKILL at every event: {} events, violations 0", kinds.values().sum::<u64>()).ok();
     println!("{kinds:?}");
-    // Only a process alone cuts the file.
+    // A process that no other is beside cuts the file.
     let expected = EVENTS.into_iter().chain(["resized to"]);
     expected.for_each(|kind| assert!(kinds.contains_key(kind), "no {kind} in {kinds:?}"));
 }
