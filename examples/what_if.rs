@@ -9,7 +9,7 @@ const STOCK: Table<&str, u32> = Table::new("stock");
 const ORDERS: Table<(&str, u32), u32> = Table::new("orders");
 
 /// A plan takes boxes from places, in this order. Taking from a place costs 10, and each box 1.
-const PLANS: [&[&str]; 4] = [&["harbour", "mill", "tower"], &["tower", "mill"], &["mill", "harbour"], &["tower"]];
+const PLANS: [&[&str]; 4] = [&["harbour", "tower", "mill"], &["tower", "mill"], &["mill", "harbour"], &["tower"]];
 const WANTED: u32 = 60;
 
 /// Carries out a plan. Returns what it costs, or `None` if there are not enough boxes.
