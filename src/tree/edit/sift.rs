@@ -32,6 +32,9 @@ use crate::tree::path::{branch_at, fetch_front, free_page, leaf_at, make_branche
 use crate::tree::value::OverflowExtent;
 use crate::tree::{Entry, Tree, TreeMut};
 
+/// Says whether an entry stays, by its key and its value.
+pub(crate) type Judge<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool> + 'a;
+
 /// The next step of a sift.
 pub(crate) enum Sifted<'a> {
     /// The caller judges this entry.
@@ -138,7 +141,7 @@ impl Sift {
     pub(crate) fn judge_leaf<P: PageRead>(
         &mut self,
         tree: Tree<'_, P>,
-        keep: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+        keep: &mut Judge<'_>,
     ) -> Result<bool> {
         let Some(leaf) = self.place(tree)? else { return Ok(false) };
         while self.next < self.end {
