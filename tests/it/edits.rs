@@ -338,10 +338,12 @@ fn ranges_over_reused_pages(rounds: u64, seed: u64) -> std::result::Result<(), S
             table.put(number, &bytes(number, rng.below(60) as usize)).expect("put");
             model.insert(number, ());
         }
-        let low = rng.below(5000);
-        let expected = model.range(low..low + 1500).count() as u64;
-        let removed = table.remove_range(low..low + 1500).map_err(|e| e.to_string())?;
-        model.retain(|number, ()| !(low..low + 1500).contains(number));
+        // In every third transaction all of it: whole branches, with leaves that it has changed.
+        let (low, high) = if round % 3 == 2 { (0, 6000) } else { (rng.below(5000), 6000) };
+        let expected = model.range(low..high).count() as u64;
+        let removed = if low == 0 { table.clear() } else { table.remove_range(low..high) };
+        let removed = removed.map_err(|e| e.to_string())?;
+        model.retain(|number, ()| !(low..high).contains(number));
         if (removed, table.len()) != (expected, model.len() as u64) {
             return Err(format!("round {round}: removed {removed} entries of {expected}"));
         }
