@@ -82,7 +82,8 @@ fn change(table: &mut Handle<'_>, model: &mut Model, rng: &mut Rng, page_size: u
     let (salt, one_of) = (rng.next(), 1 + rng.below(9));
     let invert = rng.below(2) == 0;
     let hit = |key: &[u8]| {
-        (mix(salt ^ key.iter().fold(1, |hash, &byte| mix(hash ^ u64::from(byte)))) % one_of == 0) != invert
+        let mixed = mix(salt ^ key.iter().fold(1, |hash, &byte| mix(hash ^ u64::from(byte))));
+        mixed.is_multiple_of(one_of) != invert
     };
     match rng.below(12) {
         0 => {

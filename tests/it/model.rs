@@ -314,7 +314,7 @@ impl Run {
         let txn = &*self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
         let mut handles = [t, other].map(|t| txn.table(table(t)).expect("table"));
         let mut models = [t, other].map(|t| self.pending.remove(&t).unwrap_or_default());
-        assert!(txn.table(&table(t)).is_err() && txn.read_table(&table(other)).is_err(), "they are open");
+        assert!(txn.table(table(t)).is_err() && txn.read_table(table(other)).is_err(), "they are open");
         let reading = txn.read_table(table(third)).expect("no handle writes to it");
         let nothing = Entries::new();
         let mut wanted = self.pending.get(&third).unwrap_or(&nothing).iter();

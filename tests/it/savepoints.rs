@@ -274,7 +274,12 @@ fn nested_transactions_inside_a_savepoint_use_the_same_pages_again() {
     txn.commit().expect("committed");
     let used = db.stats().expect("stats").page_count;
     let plain = TestDb::file(Options::new());
-    plain.write(|txn| Ok(fill(txn, 0, 5000))).expect("written");
+    plain
+        .write(|txn| {
+            fill(txn, 0, 5000);
+            Ok(())
+        })
+        .expect("written");
     assert!(used <= plain.stats().expect("stats").page_count + 16, "{used} pages");
 }
 
@@ -282,7 +287,7 @@ fn nested_transactions_inside_a_savepoint_use_the_same_pages_again() {
 fn a_closure_that_fails_takes_its_nested_transaction_back_and_one_that_succeeds_commits_it() {
     let db = TestDb::memory(Options::new());
     let mut txn = db.begin_write().expect("begins");
-    let kept = txn.nested(|txn| Ok::<_, Error>(txn.table(NUMBERS)?.put(1, b"one")?));
+    let kept = txn.nested(|txn| txn.table(NUMBERS)?.put(1, b"one"));
     assert!(!kept.expect("committed"));
     let told = txn.nested(|txn| {
         txn.set_durability(Durability::Eventual);
@@ -449,7 +454,11 @@ fn damage_in_a_nested_transaction_leaves_its_parent_broken() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("a.mapleaf");
     let db = Db::open(&path).expect("opened");
-    db.write(|txn| Ok(fill(txn, 0, 3000))).expect("written");
+    db.write(|txn| {
+        fill(txn, 0, 3000);
+        Ok(())
+    })
+    .expect("written");
     drop(db);
     let mut file = std::fs::read(&path).expect("read");
     let page = file

@@ -28,7 +28,7 @@ fn values_and_reserved_places_stay_when_the_file_outgrows_its_window() {
         let mut txn = db.begin_write().expect("begins");
         txn.set_durability(Durability::Eventual);
         let mut numbers = txn.table(NUMBERS).expect("table");
-        let value = |n: u64| bytes(n, if n % 10 == 0 { 30_000 } else { 150 });
+        let value = |n: u64| bytes(n, if n.is_multiple_of(10) { 30_000 } else { 150 });
         (0..50).for_each(|n| assert!(!numbers.put(n, &value(n)).expect("put")));
         let entries = numbers.iter().collect::<mapleaf::Result<Vec<_>>>().expect("entries");
         let mut lazy = numbers.iter();
@@ -343,27 +343,31 @@ fn seen(items: &impl ReadableTable<(&'static str, u64), u64>) -> mapleaf::Result
     let text = |entries: Vec<((String, u64), u64)>| {
         entries.iter().map(|((name, n), _)| format!("{name}{n}")).collect::<Vec<_>>().join(" ")
     };
-    let mut texts = Vec::new();
-    texts.push(text(items.range_owned(("ann", 2)..("bob", 1))?.collect::<mapleaf::Result<_>>()?));
-    texts.push(text(items.range_owned(("ann", 2)..)?.rev().collect::<mapleaf::Result<_>>()?));
-    texts.push(text(items.prefix_owned("bob")?.collect::<mapleaf::Result<_>>()?));
-    texts.push(text(items.prefix_owned("bob")?.rev().collect::<mapleaf::Result<_>>()?));
-    texts.push(text(
-        items.prefix_range_owned((Bound::Excluded("ann"), Bound::Included("bob")))?.collect::<mapleaf::Result<_>>()?,
-    ));
-    texts.push(text(
-        items.prefix_range_owned((Bound::Excluded("bob"), Bound::Unbounded))?.rev().collect::<mapleaf::Result<_>>()?,
-    ));
-    texts.push(
+    let texts = [
+        text(items.range_owned(("ann", 2)..("bob", 1))?.collect::<mapleaf::Result<_>>()?),
+        text(items.range_owned(("ann", 2)..)?.rev().collect::<mapleaf::Result<_>>()?),
+        text(items.prefix_owned("bob")?.collect::<mapleaf::Result<_>>()?),
+        text(items.prefix_owned("bob")?.rev().collect::<mapleaf::Result<_>>()?),
+        text(
+            items
+                .prefix_range_owned((Bound::Excluded("ann"), Bound::Included("bob")))?
+                .collect::<mapleaf::Result<_>>()?,
+        ),
+        text(
+            items
+                .prefix_range_owned((Bound::Excluded("bob"), Bound::Unbounded))?
+                .rev()
+                .collect::<mapleaf::Result<_>>()?,
+        ),
         items
             .prefix("ann")?
             .chain(items.range(("eve", 1)..)?)
             .map(|entry| Ok(entry?.1.to_string()))
             .collect::<mapleaf::Result<Vec<_>>>()?
             .join(" "),
-    );
+    ];
     assert_eq!(items.prefix_range("a"..="bob")?.count(), 6);
-    Ok((items.iter().map(|entry| entry.map(|(_, value)| value)).sum::<mapleaf::Result<u64>>()?, texts))
+    Ok((items.iter().map(|entry| entry.map(|(_, value)| value)).sum::<mapleaf::Result<u64>>()?, texts.to_vec()))
 }
 
 #[test]

@@ -138,11 +138,7 @@ impl Sift {
 
     /// Judges all entries of the next leaf: `keep` says of each whether it stays. Returns false if
     /// no entry of the range is left.
-    pub(crate) fn judge_leaf<P: PageRead>(
-        &mut self,
-        tree: Tree<'_, P>,
-        keep: &mut Judge<'_>,
-    ) -> Result<bool> {
+    pub(crate) fn judge_leaf<P: PageRead>(&mut self, tree: Tree<'_, P>, keep: &mut Judge<'_>) -> Result<bool> {
         let Some(leaf) = self.place(tree)? else { return Ok(false) };
         while self.next < self.end {
             let (key, value) = entry_at(tree.pages, &leaf, self.next)?;
