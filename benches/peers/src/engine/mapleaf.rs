@@ -200,7 +200,7 @@ impl Store for Mapleaf {
     fn put_each_seen(&self, pairs: &mut Pairs<'_>, see: &mut dyn FnMut(Step) -> Res<()>) -> Res<()> {
         while let Some((key, value)) = pairs.next() {
             see(Step::Call)?;
-            let txn = self.db.begin_write()?;
+            let mut txn = self.db.begin_write()?;
             see(Step::Begun)?;
             txn.set_durability(self.durability);
             txn.table(MAIN)?.put(key, value)?;
