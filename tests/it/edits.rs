@@ -357,6 +357,42 @@ fn ranges_over_reused_pages(rounds: u64, seed: u64) -> std::result::Result<(), S
     Ok(())
 }
 
+/// The pass has built many leaves, and nothing that it would have to remove is left when it ends.
+#[test]
+fn a_pass_that_ends_early_after_many_rewritten_leaves_loses_none_of_them() {
+    let table = Table::<u64, &[u8]>::new("numbers");
+    for leak in [false, true] {
+        let db = Options::new().in_memory().expect("a database");
+        db.write(|txn| txn.table(&table)?.load((0..60_000).map(|n| (n, &[7; 100][..]))).map(drop)).expect("written");
+        let txn = db.begin_write().expect("begins");
+        let mut numbers = txn.table(&table).expect("the table");
+        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut pass = numbers.extract_if(|n, _| match n {
+                50_000 => panic!("a predicate that fails"),
+                n => n < 20_000 && n % 2 == 0,
+            });
+            let taken = pass.by_ref().take(10_000).map(|entry| entry.expect("an entry").0).sum::<u64>();
+            assert_eq!(taken, (0..10_000).map(|n| 2 * n).sum());
+            match leak {
+                true => std::mem::forget(pass),
+                false => drop(pass.next()),
+            }
+        }));
+        assert_eq!(end.is_err(), !leak);
+        drop(numbers);
+        // A pass that was leaked may have to be aborted.
+        match txn.commit() {
+            Ok(()) => {
+                let numbers = db.begin_read().expect("begins").table(&table).expect("the table");
+                let expected = (0..60_000).filter(|n| *n >= 20_000 || n % 2 == 1);
+                assert!(leak || numbers.iter().map(|entry| entry.expect("an entry").0).eq(expected));
+            }
+            Err(e) => assert!(leak, "{e}"),
+        }
+        assert!(db.check().expect("checks").is_clean());
+    }
+}
+
 #[test]
 fn what_is_remembered_of_leaves_counts_only_while_they_are_sealed() {
     assert_eq!(ranges_over_reused_pages(12, 7), Ok(()));

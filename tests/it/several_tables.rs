@@ -15,6 +15,27 @@ const OTHER: Table<&[u8], &[u8]> = Table::new("other");
 const NUMBERS: Table<u64, &[u8]> = Table::new("numbers");
 const ITEMS: Table<(&str, u64), u64> = Table::new("items");
 
+/// The append buffer and the write queue are shared by all tables of a transaction.
+#[test]
+fn entries_that_are_appended_to_one_table_while_another_is_loaded_are_not_lost() {
+    for db in TestDb::both(&Options::new()) {
+        let txn = db.begin_write().expect("begins");
+        let (mut loaded, mut appended) = (txn.table(BYTES).expect("table"), txn.table(NUMBERS).expect("table"));
+        let mut loader = loaded.loader().expect("a loader");
+        for n in 0..20_000_u64 {
+            appended.append(n, &bytes(n, 100)).expect("append");
+            loader.push(&n.to_be_bytes(), &bytes(n, 50)).expect("push");
+        }
+        loader.finish().expect("finish");
+        (20_000..20_100).for_each(|n| appended.append(n, &bytes(n, 100)).expect("append"));
+        drop((loaded, appended));
+        txn.commit().expect("committed");
+        db.assert_clean();
+        let appended = db.begin_read().expect("begins").table(NUMBERS).expect("table");
+        assert!((0..20_100).all(|n| appended.get(n).expect("get") == Some(&bytes(n, 100)[..])));
+    }
+}
+
 /// The text of an error of kind `Usage`.
 fn refusal<T>(result: mapleaf::Result<T>) -> String {
     let e = result.map(drop).expect_err("refused");

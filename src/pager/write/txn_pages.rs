@@ -233,11 +233,15 @@ impl TxnPages {
         self.mapping.start_write_back(id.0 << self.page_shift, len).map_err(|e| self.writing_error(e))
     }
 
-    /// Passes a built and sealed page or extent to the write queue.
+    /// Passes a built and sealed page or extent to the write queue. If another table has ended the
+    /// queue meanwhile, writes the page.
     fn put(&mut self, id: PageId, sealed: &[u8]) -> Result<()> {
         self.leaf_facts.note(sealed, id);
-        let Some(write_queue) = &mut self.write_queue else { return Ok(()) };
-        unlocked(write_queue).put(id, sealed, &self.read_map).map_err(|e| {
+        let written = match &mut self.write_queue {
+            Some(write_queue) => unlocked(write_queue).put(id, sealed, &self.read_map),
+            None => self.mapping.write_pages(id.0 << self.page_shift, sealed),
+        };
+        written.map_err(|e| {
             self.savepoints.note_lost_writes();
             self.writing_error(e)
         })

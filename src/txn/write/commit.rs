@@ -272,6 +272,9 @@ impl RunningTxn {
         }
         self.env.check_poison()?;
         self.end_filling()?;
+        // A pass over a table that was left early may not have ended the write queue.
+        let written = writer_of(&mut self.writer).pages.end_writing();
+        self.note(None, written)?;
         self.save_tables()?;
         let log = self.next_log()?;
         let writer = writer_of(&mut self.writer);
