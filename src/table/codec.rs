@@ -313,8 +313,8 @@ pub trait Codec {
             `Reverse` of these"
 )]
 pub trait KeyCodec: Codec {
-    /// The type that lookups take: the borrowed form for `String` and `Vec<u8>`, the item itself
-    /// for all others.
+    /// The type that lookups take: the borrowed form for `String`, lists (`&[T]` for `Vec<T>`) and
+    /// options of these; the item itself for all others.
     type Key<'a>;
 
     /// Encodes a key for a lookup, to the same bytes as [`encode`](Codec::encode) for the item.

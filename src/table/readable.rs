@@ -8,7 +8,7 @@
 use std::ops::RangeBounds;
 
 use crate::error::Result;
-use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
+use crate::table::codec::{Codec, KeyCodec, Leading, PrefixCodec};
 use crate::table::{EntriesOwned, Range, ReadTable, TableMut, TableRef};
 
 /// A table that can be read, in a read transaction or in a write transaction: [`ReadTable`],
@@ -76,6 +76,14 @@ pub trait ReadableTable<K: KeyCodec, V: Codec>: sealed::Handle {
     fn prefix_range<'k>(&self, range: impl RangeBounds<K::Prefix<'k>>) -> Result<Range<'_, K, V>>
     where
         K: PrefixCodec;
+
+    /// As [`ReadTable::starting_with`].
+    ///
+    /// # Errors
+    /// As there.
+    fn starting_with<P>(&self, components: P) -> Result<Range<'_, K, V>>
+    where
+        K: Leading<P>;
 
     /// As [`ReadTable::iter`].
     fn iter(&self) -> Range<'_, K, V>;
@@ -173,6 +181,13 @@ macro_rules! readable {
                 K: PrefixCodec,
             {
                 $methods::prefix_range(self, range)
+            }
+
+            fn starting_with<P>(&self, components: P) -> Result<Range<'_, K, V>>
+            where
+                K: Leading<P>,
+            {
+                $methods::starting_with(self, components)
             }
 
             fn iter(&self) -> Range<'_, K, V> {

@@ -223,7 +223,8 @@ impl<K, V> Drop for Pass<'_, '_, K, V> {
 /// An iterator that removes entries, from [`TableMut::extract_if`].
 ///
 /// The entries are removed at the latest when the iterator is dropped. If it never is
-/// ([`std::mem::forget`]), the transaction may have to be aborted.
+/// ([`std::mem::forget`]), the transaction may have to be aborted, or the last entries that it has
+/// returned may stay in the table.
 #[must_use = "the iterator removes an entry only when it reaches it"]
 pub struct ExtractIf<'h, 't, K, V, F> {
     pass: Pass<'h, 't, K, V>,

@@ -81,7 +81,8 @@ const OPERATIONS: &str = "a line is put, del, check or table, then its fields, e
 
 fn needs(verb: &str, what: &str, found: usize) -> String {
     let fields = if found == 1 { "field" } else { "fields" };
-    format!("{verb} needs {what}, each after a tab, and has {found} {fields}")
+    let each = if what.contains(" and ") { ", each" } else { "" };
+    format!("{verb} needs {what}{each} after a tab, and has {found} {fields}")
 }
 
 #[cfg(test)]
@@ -112,7 +113,7 @@ mod tests {
             ("put\tk", "put needs a key and a value, each after a tab, and has 1 field"),
             ("put k v", "'put k v' is no operation; a line is put"),
             ("put\tk\tv\tw", "has 3 fields"),
-            ("del", "del needs a key, each after a tab, and has 0 fields"),
+            ("del", "del needs a key after a tab, and has 0 fields"),
             ("check", "check needs a key, or a key and a value"),
             ("table\ta\tb", "table needs a name"),
             ("\tk", "'' is no operation"),

@@ -183,10 +183,11 @@ impl WriteTxn {
         self.change(|running| running.drop_table(name))
     }
 
-    /// Renames a table. Its handles must not be used any more.
+    /// Renames a table. Its handles must not be used any more. A table that has the new name
+    /// already stays as it is.
     ///
     /// # Errors
-    /// `Usage` if there is no such table, or the new name is taken.
+    /// `Usage` if there is no such table, or another one has the new name.
     pub fn rename_table(&mut self, from: &str, to: &str) -> Result<()> {
         self.change(|running| running.rename_table(from, to))
     }

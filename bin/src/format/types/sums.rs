@@ -35,8 +35,8 @@ impl NumberKind {
     /// Describes the numbers, for errors.
     pub(crate) fn expected(self) -> &'static str {
         match self {
-            NumberKind::Whole => "a whole number",
-            NumberKind::F32 | NumberKind::F64 => "a number such as 1.5",
+            NumberKind::Whole => "a whole number of at most 38 digits, without a plus sign",
+            NumberKind::F32 | NumberKind::F64 => "a number such as 1.5, within the range of the type",
         }
     }
 
@@ -49,8 +49,9 @@ impl NumberKind {
                 let positive = text.parse().ok().map(Number::Positive);
                 positive.or_else(|| text.parse().ok().map(Number::of_signed))
             }
-            NumberKind::F32 => text.parse().ok().map(Number::F32),
-            NumberKind::F64 => text.parse().ok().map(Number::F64),
+            // A text beyond the range parses as infinity, to which nothing can be added.
+            NumberKind::F32 => text.parse().ok().filter(|number: &f32| number.is_finite()).map(Number::F32),
+            NumberKind::F64 => text.parse().ok().filter(|number: &f64| number.is_finite()).map(Number::F64),
         }
     }
 }
@@ -63,8 +64,8 @@ impl Number {
     /// The text of the sum. Both numbers are of one kind.
     pub(crate) fn plus(self, other: Number) -> Option<String> {
         match (self, other) {
-            (Number::F32(a), Number::F32(b)) => Some(format!("{:?}", a + b)),
-            (Number::F64(a), Number::F64(b)) => Some(format!("{:?}", a + b)),
+            (Number::F32(a), Number::F32(b)) => Some(a + b).filter(|sum| sum.is_finite()).map(|sum| format!("{sum:?}")),
+            (Number::F64(a), Number::F64(b)) => Some(a + b).filter(|sum| sum.is_finite()).map(|sum| format!("{sum:?}")),
             (Number::Positive(a), Number::Positive(b)) => a.checked_add(b).map(|sum| sum.to_string()),
             (Number::Negative(a), Number::Negative(b)) => a.checked_add(b).map(|sum| sum.to_string()),
             (Number::Positive(a), Number::Negative(b)) | (Number::Negative(b), Number::Positive(a)) => {
@@ -117,5 +118,11 @@ mod tests {
         assert_eq!(sum(NumberKind::F32, "0.1", "0.2").as_deref(), Some("0.3"));
         assert_eq!(sum(NumberKind::F32, "16777216", "1").as_deref(), Some("16777216.0"));
         assert_eq!(sum(NumberKind::F64, "-1.5", "1").as_deref(), Some("-0.5"));
+        for (kind, most) in [(NumberKind::F64, "1e308"), (NumberKind::F32, "3e38")] {
+            assert_eq!(sum(kind, most, most), None);
+            for text in ["inf", "-inf", "nan", "1e309"] {
+                assert!(kind.parse(text.as_bytes()).is_none(), "{text}");
+            }
+        }
     }
 }
