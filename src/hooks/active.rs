@@ -346,6 +346,29 @@ pub(crate) fn is_strict() -> bool {
 }
 
 thread_local! {
+    static FILE_SYSTEM: Cell<Option<i64>> = const { Cell::new(None) };
+    static ATTRIBUTES: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Sets the type of file system that each file seems to be on, for this thread; `None`: its own.
+pub fn set_file_system(kind: Option<i64>) {
+    FILE_SYSTEM.set(kind);
+}
+
+pub(crate) fn file_system() -> Option<i128> {
+    FILE_SYSTEM.get().map(i128::from)
+}
+
+/// Sets whether file systems have extended attributes, for this thread.
+pub fn set_attributes(has: bool) {
+    ATTRIBUTES.set(has);
+}
+
+pub(crate) fn has_attributes() -> bool {
+    ATTRIBUTES.get()
+}
+
+thread_local! {
     static MUTANT: Cell<Option<Mutant>> = const { Cell::new(None) };
 }
 

@@ -81,6 +81,14 @@ pub(crate) fn is_strict() -> bool {
     false
 }
 
+pub(crate) fn file_system() -> Option<i128> {
+    None
+}
+
+pub(crate) fn has_attributes() -> bool {
+    true
+}
+
 pub(crate) fn move_fails() -> bool {
     false
 }

@@ -12,6 +12,7 @@
 //! MappingHooks, Hooks    a test sees flushes, growth and writes of a mapping, and makes them fail
 //! creating, recovering   a test sees the steps of creating and of repairing a file
 //! move_fails             the next move of a mapping fails
+//! file_system, has_attributes    what the kernel says of the file system of a file
 //! is_strict              the processor forbids stores to pages that are not claimed
 //! ```
 //!
@@ -157,6 +158,12 @@ pub enum Mutant {
     FreedNotRolledBack,
     /// A transaction that goes back to a savepoint keeps the operations since in its record.
     RecordNotRolledBack,
+    /// An opening does not heed that the lock file says that a flush has failed (P20).
+    LockFilePoisonIgnored,
+    /// A process flushes only the pages that it has mapped, and not those that others have added (P11).
+    GrowthNotFollowed,
+    /// A process that joined while a mark was odd does not compare the page cache with the disk (P18).
+    ProofSkipped,
 }
 
 /// A step of creating a file that has been completed.

@@ -11,10 +11,14 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::ptr;
 
+use crate::hooks;
 use crate::sys::call::retry;
 
 /// Sets an extended attribute without content on a file.
 pub(crate) fn set(file: &File, name: &CStr) -> io::Result<()> {
+    if !hooks::has_attributes() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name and a value of
     // no bytes.
     retry(|| unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), c"".as_ptr().cast(), 0, 0) })

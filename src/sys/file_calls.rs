@@ -21,6 +21,7 @@ use std::path::Path;
 use std::ptr;
 
 use crate::error::best_effort;
+use crate::hooks;
 use crate::sys::call::{offset, page_bytes, retry};
 use crate::sys::process_limits::soft_limit;
 use crate::sys::refused;
@@ -181,6 +182,9 @@ pub(crate) fn note_change(file: &File) {
 
 /// The type of the file system of a file, as `statfs` gives it.
 pub(crate) fn file_system(file: &File) -> io::Result<i128> {
+    if let Some(kind) = hooks::file_system() {
+        return Ok(kind);
+    }
     // SAFETY: `statfs` is plain integers, for which zero is a value.
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the

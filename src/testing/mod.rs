@@ -48,8 +48,8 @@ pub use records::{abandon, go_on_from, open_as_another_process, records, release
 pub use seal::seal_file;
 
 pub use crate::hooks::{
-    at_moments, set_chain, set_log_shape, set_mutant, set_scheduled, set_sole, strict_claims, take_noted, Creation,
-    FlushEvent, FlushKind, Hooks, LockName, Moment, Mutant, Recovery,
+    at_moments, set_attributes, set_chain, set_file_system, set_log_shape, set_mutant, set_scheduled, set_sole,
+    strict_claims, take_noted, Creation, FlushEvent, FlushKind, Hooks, LockName, Moment, Mutant, Recovery,
 };
 pub use crate::mapping::testing::reserved as reserved_bytes;
 pub use crate::sys::testing::confine::{

@@ -21,6 +21,7 @@ mod unreadable;
 mod writeback;
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -109,21 +110,35 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Creates and mounts one, or returns why that is impossible here.
+    /// Creates and mounts a small one, or returns why that is impossible here.
     pub(crate) fn new(kind: Kind) -> Result<Disk, String> {
+        Disk::of_mib(kind, kind.mib())
+    }
+
+    /// Creates and mounts one of so many MiB.
+    pub(crate) fn of_mib(kind: Kind, mib: u64) -> Result<Disk, String> {
         let dir = fast_dir();
         let at = dir.path().join("mounted");
         fs::create_dir(&at).map_err(|e| e.to_string())?;
         let mount = if kind == Kind::Tmpfs {
-            Mount::new(&["-t", "tmpfs", "-o", &format!("size={}m", kind.mib())], Path::new("tmpfs"), &at)?
+            Mount::new(&["-t", "tmpfs", "-o", &format!("size={mib}m")], Path::new("tmpfs"), &at)?
         } else {
             let image = dir.path().join("image");
-            File::create(&image).and_then(|file| file.set_len(kind.mib() << 20)).map_err(|e| e.to_string())?;
+            File::create(&image).and_then(|file| file.set_len(mib << 20)).map_err(|e| e.to_string())?;
             run(kind.maker(), &[&image])?;
             // Unmounting also frees the loop device.
             Mount::new(&["-o", "loop"], &image, &at)?
         };
         Ok(Disk { _mount: mount, dir })
+    }
+
+    /// Bytes that were written to its device.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        let device = fs::metadata(self.path()).expect("a mounted disk").dev();
+        let place = format!("/sys/dev/block/{}:{}/stat", libc::major(device), libc::minor(device));
+        let counts = fs::read_to_string(place).expect("the counts of a device");
+        let sectors = counts.split_whitespace().nth(6).and_then(|count| count.parse::<u64>().ok());
+        sectors.expect("a count of sectors") * 512
     }
 
     /// Its root.

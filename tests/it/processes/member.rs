@@ -27,10 +27,14 @@
 //! full STEPS                      the disk is full after this growth, until `heal`   ok
 //! ```
 //!
+//! `no-attributes`: files have no extended attributes; `mutant NAME`; `lose KIND`: the next such
+//! flush loses its data and the process stops.
+//!
 //! A LEVEL is `immediate` or `eventual`. A call that fails is answered with `failed KIND (TEXT)`,
 //! a comparison that fails with `wrong WHAT`, a child that has ended with `died`.
 
 use std::collections::hash_map::DefaultHasher;
+use std::fs::File;
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,7 +42,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mapleaf::testing::{become_nobody, with_next_hooks, FlushEvent, FlushKind, Hooks};
+use mapleaf::testing::{
+    become_nobody, set_attributes, set_mutant, with_next_hooks, FlushEvent, FlushKind, Hooks, Mutant,
+};
 use mapleaf::{Db, Durability, Error, ErrorKind, Options, PinnedBy, ReadTxn, WriteTxn};
 
 use super::broker;
@@ -146,12 +152,23 @@ pub(crate) fn is_failure(answer: &str, kinds: &[ErrorKind]) -> bool {
 #[derive(Default)]
 struct FailingFlush {
     kind: Mutex<Option<FlushKind>>,
+    /// The next flush of this kind loses what it should make durable, another descriptor gets the
+    /// error, and the process stops.
+    loses: Mutex<Option<(PathBuf, FlushKind)>>,
     /// So many steps of growth still work; `None`: all do.
     steps: Mutex<Option<u64>>,
 }
 
 impl Hooks for FailingFlush {
     fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
+        let loses = self.loses.lock().expect("no panic").take_if(|(_, kind)| *kind == event.kind);
+        if let Some((path, _)) = loses {
+            let synced = File::open(path).and_then(|file| file.sync_all());
+            reexec::answer(if synced.is_err() { "lost" } else { "flushed" });
+            loop {
+                std::thread::park();
+            }
+        }
         match *self.kind.lock().expect("no panic") == Some(event.kind) {
             true => Err(io::Error::other("a flush that fails")),
             false => Ok(()),
@@ -199,6 +216,20 @@ fn parse(word: &str) -> u64 {
     word.parse().expect("a number")
 }
 
+fn flush_kind(word: &str) -> FlushKind {
+    match word {
+        "log" => FlushKind::Log,
+        "tree" => FlushKind::Tree,
+        "meta" => FlushKind::MetaPage,
+        _ => panic!("the kind {word}"),
+    }
+}
+
+fn mutant(name: &str) -> Mutant {
+    let known = [Mutant::ProofSkipped, Mutant::LockFilePoisonIgnored];
+    known.into_iter().find(|mutant| format!("{mutant:?}") == name).expect("a mutant")
+}
+
 /// The key of a number.
 fn key(number: u64) -> Vec<u8> {
     format!("{number:08}").into_bytes()
@@ -223,6 +254,18 @@ impl Session {
                 Ok(ok(program.expect("a program").id().into()))
             }
             ["fail", kind] => self.fail(kind),
+            ["lose", kind] => {
+                *self.flushes.loses.lock().expect("no panic") = Some((self.path.clone(), flush_kind(kind)));
+                Ok("ok".into())
+            }
+            ["mutant", name] => {
+                set_mutant(Some(mutant(name)));
+                Ok("ok".into())
+            }
+            ["no-attributes"] => {
+                set_attributes(false);
+                Ok("ok".into())
+            }
             ["full", after] => {
                 *self.flushes.steps.lock().expect("no panic") = Some(parse(after));
                 Ok("ok".into())
@@ -274,6 +317,7 @@ impl Session {
             ["get", table, key] => get(db, table, key),
             ["filled", table, first, count, len] => filled(db, table, [first, count, len].map(parse)),
             ["update", of, table, count, keys, len] => update(db, level(of), table, [count, keys, len].map(parse)),
+            ["scatter", seed, count, keys, len] => scatter(db, [seed, count, keys, len].map(parse)),
             ["hash"] => hash(&db.begin_read().map_err(failed)?),
             ["readers"] => {
                 let all = db.readers().map_err(failed)?;
@@ -327,12 +371,7 @@ impl Session {
     }
 
     fn fail(&self, kind: &str) -> Answer {
-        *self.flushes.kind.lock().expect("no panic") = Some(match kind {
-            "log" => FlushKind::Log,
-            "tree" => FlushKind::Tree,
-            "meta" => FlushKind::MetaPage,
-            _ => panic!("the kind {kind}"),
-        });
+        *self.flushes.kind.lock().expect("no panic") = Some(flush_kind(kind));
         Ok("ok".into())
     }
 
@@ -409,6 +448,27 @@ fn update(db: &Db, of: Durability, table: &str, [count, keys, len]: [u64; 3]) ->
         answer = Ok(write(db, of, |txn| txn.bytes_table(table)?.insert(&key(n % keys), &value).map(drop))?);
     }
     answer
+}
+
+/// Commits that each put five random entries. The answer has the number of pages that they wrote,
+/// from those of a few, with meta page and record of each.
+fn scatter(db: &Db, [seed, count, keys, len]: [u64; 4]) -> Answer {
+    const SAMPLES: u64 = 4;
+    let (mut rng, mut pages) = (support::Rng::new(seed), 0);
+    for n in 0..count {
+        reexec::progress();
+        let answer = write(db, Durability::Immediate, |txn| {
+            let mut table = txn.bytes_table("t")?;
+            (0..5).try_for_each(|_| {
+                let at = rng.below(keys);
+                table.insert(&key(at), &support::bytes(at ^ (n + 1) << 32, len as usize)).map(drop)
+            })
+        })?;
+        if n % (count / SAMPLES) == 0 {
+            pages += count / SAMPLES * (support::pages_written_by(db, numbers(&answer, "a commit")[0]) + 2);
+        }
+    }
+    Ok(ok(pages))
 }
 
 /// The number of a state, and a hash of its tables and entries.

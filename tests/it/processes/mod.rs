@@ -29,7 +29,7 @@ mod death;
 mod exclusive;
 mod faults;
 mod forked;
-mod member;
+pub(crate) mod member;
 mod memory;
 mod mounts;
 mod places;
