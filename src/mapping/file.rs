@@ -225,6 +225,11 @@ pub(crate) fn allocated_bytes(file: &File) -> io::Result<u64> {
     file_calls::status(file).map(|status| status.allocated)
 }
 
+/// Opens the directory of a path only to ask for its file system, which needs no right to read it.
+pub(crate) fn open_directory_of(path: &Path) -> io::Result<File> {
+    descriptor::open(OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY), directory_of(path))
+}
+
 fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

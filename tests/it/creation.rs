@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Barrier;
 use std::time::Duration;
 
+use mapleaf::testing::set_file_system;
 use mapleaf::{Db, ErrorKind, Options};
 
 use crate::reexec::{self, Process};
@@ -17,6 +18,29 @@ fn uuid(db: &Db) -> [u8; 16] {
     assert_eq!((stats.page_count, stats.tables), (2, 0));
     assert!(db.check().expect("check").is_clean());
     stats.uuid
+}
+
+/// The refusal comes before anything is made: no file, no temporary one, no lock file.
+#[test]
+fn a_new_file_on_a_network_file_system_is_refused_and_nothing_is_left_behind() {
+    const NFS: i64 = 0x6969;
+    let (dir, elsewhere) = (fast_dir(), fast_dir());
+    let (path, link, empty) = (dir.path().join("new"), elsewhere.path().join("link"), elsewhere.path().join("empty"));
+    std::os::unix::fs::symlink(&path, &link).expect("a link to a file that does not exist");
+    std::fs::write(&empty, "").expect("an empty file");
+    set_file_system(Some(NFS));
+    for path in [&path, &link, &empty] {
+        let refused = Options::new().init_empty(true).open(path).map(drop).expect_err("NFS");
+        let text = refused.to_string();
+        assert!(refused.kind() == ErrorKind::Usage && text.contains("(NFS)"), "{text}");
+        assert!(text.contains("Options::network_file_system"), "{text}");
+    }
+    let count = |dir: &Path| std::fs::read_dir(dir).expect("a directory").count();
+    assert_eq!((count(dir.path()), count(elsewhere.path())), (0, 2), "nothing was made");
+    assert_eq!(std::fs::metadata(&empty).expect("the empty file").len(), 0);
+    drop(Options::new().network_file_system(true).open(&path).expect("wanted"));
+    set_file_system(None);
+    drop(Db::open_existing(&path).expect("made"));
 }
 
 #[test]

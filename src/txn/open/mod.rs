@@ -148,7 +148,9 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     loop {
         let file = match file::open(path, !spec.read_only) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && spec.create && !spec.read_only => {
-                create(&target_of_link(path), spec)?;
+                let target = target_of_link(path);
+                check_directory(&target, spec)?;
+                create(&target, spec)?;
                 continue;
             }
             opened => opened.map_err(|e| open_error(path, e))?,
@@ -274,7 +276,17 @@ fn check_file_system(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     Err(Error::usage(format!("{}: the file is on a network file system ({name}), {what}; {remedy}", path.display())))
 }
 
+/// Refuses to create a file that would be refused afterwards. Then nothing is left behind.
+fn check_directory(target: &Path, spec: &OpenSpec) -> Result<()> {
+    match file::open_directory_of(target) {
+        Ok(directory) => check_file_system(target, &directory, spec),
+        // Creating the file says more.
+        Err(_) => Ok(()),
+    }
+}
+
 fn map_options(meta: &MetaPage, spec: &OpenSpec, used_bytes: Option<u64>) -> MapOptions {
+/// `file` is the file, or the directory of a new one.
     MapOptions {
         page_size: meta.page_size as usize,
         window_bytes: spec.window_bytes,
