@@ -38,6 +38,7 @@ use crate::error::Result;
 use crate::hooks::set_next_hooks;
 use crate::page::meta::MetaPage;
 use crate::sys::direct_io;
+use crate::txn::open;
 
 pub use bare::BareTable;
 pub use files::{fuzz_open, sample_files};
@@ -82,6 +83,15 @@ pub fn with_next_hooks<T>(hooks: Arc<dyn Hooks>, run: impl FnOnce() -> T) -> T {
     let done = run();
     set_next_hooks(None);
     done
+}
+
+/// Opens a database with hooks as another process would, although this process may have it open:
+/// the two share the file, the lock file and nothing else.
+pub fn open_apart(path: impl AsRef<Path>, hooks: Arc<dyn Hooks>) -> Result<Db> {
+    set_next_hooks(Some(hooks));
+    let opened = open::open_apart(path.as_ref());
+    set_next_hooks(None);
+    Ok(Db::of(opened?, false))
 }
 
 /// Runs `run` while this thread does a step wrong, to prove that a test fails then.

@@ -23,7 +23,7 @@ use crate::sys::{fork, locks, refused};
 use crate::txn::live::{Live, Process};
 use crate::txn::locks::{new_env_id, LockName, NamedLock};
 use crate::txn::log::lead::Waiters;
-use crate::txn::processes::presence::FileLock;
+use crate::txn::processes::presence::{self, FileLock};
 use crate::txn::processes::proof::JoinedMarks;
 use crate::txn::state::State;
 use crate::txn::write::background::Signal;
@@ -153,16 +153,21 @@ impl Core {
         if hooks::is(Mutant::PoisonForgotten) {
             return;
         }
-        best_effort(self.poison.set(cause.to_string()));
         // The kernel keeps the pages of a flush that it refused to begin: only this handle cannot
         // make them durable.
-        if let (Some(lock), Error::Io { source, .. }) = (&self.lock, cause) {
-            if !refused::is(source) {
-                lock.remember_failed_flush();
-            }
+        let failed_flush = matches!(cause, Error::Io { source, .. } if !refused::is(source));
+        self.poison_by(cause, failed_flush);
+    }
+
+    /// Makes further commits impossible. With `failed_flush`, remembers for the next opening that
+    /// the page cache may hold what the disk does not have.
+    pub(crate) fn poison_by(&self, cause: &Error, failed_flush: bool) {
+        best_effort(self.poison.set(cause.to_string()));
+        if let Some(lock) = self.lock.as_ref().filter(|_| failed_flush) {
+            lock.remember_failed_flush();
         }
         // After the attribute, so that no process sees this, closes, and leaves a file without it.
-        self.live.set_poison(&cause.to_string());
+        self.live.set_poison(&cause.to_string(), failed_flush);
         self.waiters.wake(TxnId(u64::MAX));
         self.live.wake_processes();
     }
@@ -240,10 +245,10 @@ impl Core {
             }
             None => self.live.poison_cause(),
         };
-        let others: Vec<String> = self.other_processes().iter().map(|process| process.id.to_string()).collect();
-        if !others.is_empty() {
-            let (noun, verb) = if others.len() == 1 { ("process", "has") } else { ("processes", "have") };
-            cause = format!("{cause}; {noun} {} {verb} it open too", others.join(", "));
+        if let (others, Some(lock)) = (self.other_processes(), &self.lock) {
+            if !others.is_empty() {
+                cause = format!("{cause}; {}", presence::describe_others(&others, lock.id()));
+            }
         }
         Error::Poisoned { path: self.path.to_path_buf(), cause }
     }

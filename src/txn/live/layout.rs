@@ -4,7 +4,7 @@
 //! several processes change often has a line of its own.
 //!
 //! ```text
-//! word  0       header: magic, layout, device and inode of the data file, session
+//! word  0       header: magic, layout, device and inode of the data file, session, whether a flush had failed before
 //!      16       latest
 //!      32       durable
 //!      48       published
@@ -38,6 +38,8 @@ pub(crate) const LAYOUT: usize = 1;
 pub(crate) const DEVICE: usize = 2;
 pub(crate) const INODE: usize = 3;
 pub(crate) const SESSION: usize = 4;
+/// Not 0: a flush failed in an earlier session, from which no process has recovered yet (P20).
+pub(crate) const FAILED_BEFORE: usize = 5;
 pub(super) const LATEST: usize = LINE_WORDS;
 pub(super) const DURABLE: usize = 2 * LINE_WORDS;
 pub(super) const PUBLISHED: usize = 3 * LINE_WORDS;
@@ -46,7 +48,7 @@ pub(super) const FLUSHED: usize = CLOSED + 1;
 pub(super) const APPENDING: usize = CLOSED + 2;
 pub(super) const BROKEN: usize = CLOSED + 3;
 pub(super) const LENGTH: usize = 5 * LINE_WORDS;
-pub(super) const POISON: usize = LENGTH + 1;
+pub(crate) const POISON: usize = LENGTH + 1;
 pub(super) const FLUSH_MARK: usize = LENGTH + 2;
 pub(super) const CHECKPOINT_MARK: usize = LENGTH + 3;
 pub(super) const CHUNKS: usize = LENGTH + 4;

@@ -51,7 +51,7 @@ use crate::txn::state::{State, STATE_WORDS};
 pub(crate) use checkpoint::{Checkpoint, DurableMeta};
 pub(crate) use layout::STATES;
 use layout::*;
-pub(crate) use processes::{FlushMark, Process};
+pub(crate) use processes::{says_failed_flush, FlushMark, Process};
 
 /// A writer whose txn is more than this ahead of `published` leads a flush before it appends (P5).
 pub(crate) const UNPUBLISHED_MAX: u64 = 60;

@@ -20,7 +20,15 @@ use super::Live;
 use crate::mapping::tagged;
 use crate::sys::{clock, futex};
 
-const POISONED: u64 = 1;
+/// A flush has failed: the page cache may hold what the disk does not have.
+const FLUSH_FAILED: u64 = 1;
+/// Another cause, after which the page cache can be trusted.
+const ABANDONED: u64 = 2;
+
+/// Whether a word of poison says that a flush has failed. So does one that no process has stored.
+pub(crate) fn says_failed_flush(poison: u64) -> bool {
+    ![0, ABANDONED].map(|value| tagged(POISON, value)).contains(&poison)
+}
 
 /// Which flushes a mark counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,11 +102,16 @@ impl Live {
         self.word(POISON).load(Ordering::Relaxed) != tagged(POISON, 0)
     }
 
-    /// Poisons the database for all processes. Of several causes the first one stays.
-    pub(crate) fn set_poison(&self, cause: &str) {
-        let (none, set) = (tagged(POISON, 0), tagged(POISON, POISONED));
+    /// Poisons the database for all processes. Of several causes the first one stays. With
+    /// `failed_flush`, the next session begins with a recovery from the disk (P20).
+    pub(crate) fn set_poison(&self, cause: &str, failed_flush: bool) {
+        let set = tagged(POISON, if failed_flush { FLUSH_FAILED } else { ABANDONED });
+        let none = tagged(POISON, 0);
         let word = self.word(POISON);
         if word.load(Ordering::SeqCst) != none {
+            if failed_flush {
+                word.store(set, Ordering::SeqCst);
+            }
             return;
         }
         let mut bytes = [0; 8 * CAUSE_WORDS];

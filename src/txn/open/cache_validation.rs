@@ -2,7 +2,7 @@
 //!
 //! Floor: txn. After a failed flush it may not (rules R9, R10): then the page cache of the file is
 //! dropped, and the file is read from the disk again. A failed flush is remembered in this process,
-//! and in an attribute of the file if the file system has attributes. If the file was not closed
+//! in an attribute of the file if the file system has attributes, and in the lock file. If the file was not closed
 //! cleanly, its meta pages in the cache are also compared with those on the disk, because all other
 //! pages follow from them.
 //!
@@ -21,6 +21,7 @@ use crate::page::meta;
 use crate::sys::fork::PerProcess;
 use crate::sys::{direct_io, refused};
 use crate::txn::open::survey;
+use crate::txn::processes::lock_file;
 use crate::txn::processes::presence::FileId;
 
 /// Files whose flush has failed in this process, for file systems without attributes.
@@ -42,21 +43,22 @@ pub(crate) fn remember_failed_flush(file: &File, id: FileId) {
 }
 
 /// Forgets a failed flush: the page cache and the disk agree again.
-pub(crate) fn forget_failed_flush(file: &File, id: FileId) {
+pub(crate) fn forget_failed_flush(path: &Path, file: &File, id: FileId) {
     direct_io::clear_flush_failed(file);
+    lock_file::forget_failed_flush(path, id);
     flush_failed().retain(|&failed| failed != id);
 }
 
 /// Whether a flush of the file has failed, as far as known, since it was last opened for writing.
-pub(crate) fn has_failed_flush(file: &File, id: FileId) -> bool {
-    flush_failed().contains(&id) || direct_io::is_flush_failed(file)
+pub(crate) fn has_failed_flush(path: &Path, file: &File, id: FileId) -> bool {
+    flush_failed().contains(&id) || direct_io::is_flush_failed(file) || lock_file::has_failed_flush(path, id)
 }
 
 /// Ensures that reads of the file return the bytes of the disk. Returns whether the cache had to be
 /// dropped: a flush has failed, or the meta pages in the page cache differed from those on the
 /// disk. For writing, first flushes the pages that a killed process left in the page cache.
 pub(crate) fn validate(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
-    let mut suspect = has_failed_flush(file, id);
+    let mut suspect = has_failed_flush(path, file, id);
     let reading = |e| Error::io("reading the meta pages", path, e);
     if read_only {
         // Everything that a durable meta page reaches was flushed before it. So if the cached meta
@@ -128,16 +130,18 @@ mod tests {
         let (one, other, unmarked) = (file(), file(), file());
         // Device numbers that no file has.
         let (one_id, other_id) = ((u64::MAX, 1), (u64::MAX, 2));
+        let path = Path::new("/no/such/file");
+        let has = |file: &File, id| has_failed_flush(path, file, id);
         for _ in 0..2 {
             remember_failed_flush(&one, one_id);
             remember_failed_flush(&other, other_id);
         }
-        assert!(has_failed_flush(&unmarked, one_id) && has_failed_flush(&unmarked, other_id));
-        assert!(!has_failed_flush(&unmarked, (u64::MAX, 3)));
-        forget_failed_flush(&one, one_id);
-        assert!(!has_failed_flush(&one, one_id), "forgotten after one call");
-        assert!(has_failed_flush(&other, other_id) && has_failed_flush(&unmarked, other_id));
-        forget_failed_flush(&other, other_id);
-        assert!(!has_failed_flush(&other, other_id));
+        assert!(has(&unmarked, one_id) && has(&unmarked, other_id));
+        assert!(!has(&unmarked, (u64::MAX, 3)));
+        forget_failed_flush(path, &one, one_id);
+        assert!(!has(&one, one_id), "forgotten after one call");
+        assert!(has(&other, other_id) && has(&unmarked, other_id));
+        forget_failed_flush(path, &other, other_id);
+        assert!(!has(&other, other_id));
     }
 }

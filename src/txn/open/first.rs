@@ -101,7 +101,7 @@ fn check_length(path: &Path, file: &File, meta: &MetaPage) -> Result<(u64, u64)>
 fn admit_others(env: &Env, cache_dropped: bool) -> Result<()> {
     if let (true, false, Some(lock)) = (cache_dropped, env.read_only, &env.lock) {
         // Only now is the state durable that was read after the cache was dropped (P20).
-        cache_validation::forget_failed_flush(lock.file(), lock.id());
+        cache_validation::forget_failed_flush(env.path(), lock.file(), lock.id());
     }
     env.claim_reader_slots()?;
     match env.is_member() {
@@ -163,7 +163,7 @@ struct NewestState {
 /// Finds the newest state of a file, or the one that recovery goes back to.
 fn find_state(path: &Path, file: &File, (id, may_be_clean): (FileId, bool), spec: &OpenSpec) -> Result<NewestState> {
     let len = file::length(file).map_err(|e| Error::io("reading the length", path, e))?;
-    if may_be_clean && !cache_validation::has_failed_flush(file, id) {
+    if may_be_clean && !cache_validation::has_failed_flush(path, file, id) {
         // A file that is being written is longer than its newest state (MAP-5). So if the lengths
         // are equal, the file was closed cleanly, or opened and never written to.
         match newest_meta(path, file) {

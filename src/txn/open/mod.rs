@@ -173,6 +173,15 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     }
 }
 
+/// Opens a file as another process would, although this process may have it open: a second member,
+/// for tests. It is not in the registry.
+#[cfg(feature = "testing")]
+pub(crate) fn open_apart(path: &Path) -> Result<Arc<Env>> {
+    // No clock decides when an eventual commit becomes durable.
+    let spec = OpenSpec { create: false, sync_interval: None, ..OpenSpec::default() };
+    open_as_another_process(path, &spec)
+}
+
 fn check_page_size(spec: &OpenSpec) -> Result<()> {
     if limits::page_size_ok(spec.page_size) {
         return Ok(());
@@ -265,7 +274,17 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Arc
     }
 }
 
+/// Refuses to create a file that would be refused afterwards. Then nothing is left behind.
+fn check_directory(target: &Path, spec: &OpenSpec) -> Result<()> {
+    match file::open_directory_of(target) {
+        Ok(directory) => check_file_system(target, &directory, spec),
+        // Creating the file says more.
+        Err(_) => Ok(()),
+    }
+}
+
 /// Refuses to write to a file on a network file system, unless the options say that it is wanted.
+/// `file` is the file, or the directory of a new one.
 fn check_file_system(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     let Some(name) = file_calls::network_file_system(file).filter(|_| !spec.network && !spec.read_only) else {
         return Ok(());
@@ -276,17 +295,7 @@ fn check_file_system(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     Err(Error::usage(format!("{}: the file is on a network file system ({name}), {what}; {remedy}", path.display())))
 }
 
-/// Refuses to create a file that would be refused afterwards. Then nothing is left behind.
-fn check_directory(target: &Path, spec: &OpenSpec) -> Result<()> {
-    match file::open_directory_of(target) {
-        Ok(directory) => check_file_system(target, &directory, spec),
-        // Creating the file says more.
-        Err(_) => Ok(()),
-    }
-}
-
 fn map_options(meta: &MetaPage, spec: &OpenSpec, used_bytes: Option<u64>) -> MapOptions {
-/// `file` is the file, or the directory of a new one.
     MapOptions {
         page_size: meta.page_size as usize,
         window_bytes: spec.window_bytes,

@@ -22,15 +22,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::best_effort;
-use crate::mapping::{file, lengthen, RecordFaults, RecordMemory};
+use crate::hooks::{self, Mutant};
+use crate::mapping::{file, lengthen, tagged, RecordFaults, RecordMemory};
 use crate::sys::file_calls;
 use crate::sys::locks::{self, LockKind};
 use crate::sys::random;
 use crate::sys::rights::FileRights;
 use crate::txn::live::layout::{
-    DEVICE, INODE, LAYOUT, LAYOUT_VALUE, MAGIC, MAGIC_VALUE, MAPPED_WORDS, READER_PAGES, READER_PAGE_WORDS, SESSION,
+    DEVICE, FAILED_BEFORE, INODE, LAYOUT, LAYOUT_VALUE, MAGIC, MAGIC_VALUE, MAPPED_WORDS, POISON, READER_PAGES,
+    READER_PAGE_WORDS, SESSION,
 };
-use crate::txn::live::Live;
+use crate::txn::live::{says_failed_flush, Live};
 use crate::txn::processes::descriptor::LockDescriptor;
 use crate::txn::processes::presence::FileId;
 use crate::txn::read::readers::NO_OWNER;
@@ -140,7 +142,8 @@ impl LockFile {
         (mixed ^ mixed >> 31) % locks::BINDINGS_COUNT
     }
 
-    /// Makes the file one of a session that begins: without states, readers and processes.
+    /// Makes the file one of a session that begins: without states, readers and processes. That a
+    /// flush had failed before stays (P20), until [`forget_failed_flush`].
     pub(crate) fn reset(&self, data: FileId) -> io::Result<Live> {
         let mut magic = [0; 8];
         let len = file_calls::end_of(&self.file)?;
@@ -156,6 +159,8 @@ impl LockFile {
         let live = self.map()?;
         let header = live.memory();
         header[SESSION].store(0, Ordering::SeqCst);
+        let failed_before = tells_failed_flush(|index| header[index].load(Ordering::SeqCst), data);
+        header[FAILED_BEFORE].store(failed_before.into(), Ordering::SeqCst);
         live.clear();
         for (index, value) in [(LAYOUT, LAYOUT_VALUE), (DEVICE, data.0), (INODE, data.1), (MAGIC, MAGIC_VALUE)] {
             header[index].store(value, Ordering::SeqCst);
@@ -200,6 +205,54 @@ impl LockFile {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the lock file was cut"));
         }
         RecordMemory::shared(&self.file, start, len, self.guard())
+    }
+}
+
+/// Whether a lock file is that of a data file and says that a flush failed in its last session, or
+/// in one before from which no process has recovered yet (P20).
+fn tells_failed_flush(word: impl Fn(usize) -> u64, data: FileId) -> bool {
+    let header = [(MAGIC, MAGIC_VALUE), (LAYOUT, LAYOUT_VALUE), (DEVICE, data.0), (INODE, data.1)];
+    header.into_iter().all(|(index, value)| word(index) == value)
+        && (word(FAILED_BEFORE) != 0 || says_failed_flush(word(POISON)))
+}
+
+/// The words of a lock file up to the poison, for a process that has it not mapped.
+struct Header(File, [u8; 8 * (POISON + 1)]);
+
+impl Header {
+    fn read(data: &Path, writable: bool) -> io::Result<Header> {
+        let file = file::open(&path_of(data)?, writable)?;
+        let mut bytes = [0; 8 * (POISON + 1)];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(Header(file, bytes))
+    }
+
+    fn tells_failed_flush(&self, data: FileId) -> bool {
+        let word = |index: usize| self.1[8 * index..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        tells_failed_flush(word, data)
+    }
+}
+
+/// Whether the lock file of a data file says that a flush has failed: the attribute of the data
+/// file does not, if its file system has no attributes. Only for a process inside the gate, without
+/// members.
+pub(crate) fn has_failed_flush(data: &Path, id: FileId) -> bool {
+    !hooks::is(Mutant::LockFilePoisonIgnored)
+        && Header::read(data, false).is_ok_and(|header| header.tells_failed_flush(id))
+}
+
+/// Forgets in the lock file that a flush has failed.
+pub(crate) fn forget_failed_flush(data: &Path, id: FileId) {
+    let forget = |header: Header| -> io::Result<()> {
+        for (index, word) in [(FAILED_BEFORE, 0), (POISON, tagged(POISON, 0))] {
+            file_calls::write_at(&header.0, &word.to_le_bytes(), 8 * index as u64)?;
+        }
+        Ok(())
+    };
+    // If this fails, the next opening only drops the cache once more.
+    match Header::read(data, true) {
+        Ok(header) if header.tells_failed_flush(id) => best_effort(forget(header)),
+        _ => {}
     }
 }
 

@@ -379,18 +379,45 @@ pub(crate) fn name_holders(e: Error, id: FileId) -> Error {
     Error::Locked { path, by }
 }
 
+/// Says which other members have a file open, as this process sees them: a member of another
+/// process namespace may have another number there, or cannot be seen at all.
+pub(crate) fn describe_others(others: &[Process], id: FileId) -> String {
+    let mut seen = lock_holder::of_lock(id, locks::PRESENCE);
+    seen.retain(|holder| holder.process != std::process::id());
+    let unseen: Vec<String> = match others.len() - seen.len().min(others.len()) {
+        0 => Vec::new(),
+        hidden => {
+            let is_seen = |process: &&Process| seen.iter().any(|holder| holder.process == process.id);
+            let hidden_ids = others.iter().filter(|process| !is_seen(process)).take(hidden);
+            let name = |process: &Process| match process.id == std::process::id() {
+                true => "another one with the number of this process".to_string(),
+                false => format!("process {} (its own number; of another namespace or user)", process.id),
+            };
+            hidden_ids.map(name).collect()
+        }
+    };
+    describe_named(&seen, &unseen)
+}
+
 /// Says which processes have a file open.
 fn describe(holders: &[lock_holder::Holder]) -> String {
+    describe_named(holders, &[])
+}
+
+/// The same, with names of processes that cannot be seen.
+fn describe_named(holders: &[lock_holder::Holder], unseen: &[String]) -> String {
     const NAMED_MAX: usize = 3;
     let name = |holder: &lock_holder::Holder| match holder.process == std::process::id() {
         true => "this process".to_string(),
         false => format!("process {} ({})", holder.process, holder.command),
     };
-    let mut named: Vec<_> = holders.iter().take(NAMED_MAX).map(name).collect();
-    if let Some(more) = holders.len().checked_sub(NAMED_MAX).filter(|&more| more > 0) {
+    let mut named: Vec<_> = holders.iter().map(name).chain(unseen.iter().cloned()).collect();
+    let count = named.len();
+    named.truncate(NAMED_MAX);
+    if let Some(more) = count.checked_sub(NAMED_MAX).filter(|&more| more > 0) {
         named.push(format!("{more} more"));
     }
-    let verb = if holders.len() == 1 { "has" } else { "have" };
+    let verb = if count == 1 { "has" } else { "have" };
     let how = if holders.iter().any(|holder| holder.writes) {
         " alone (by option, or because it cannot make the lock file '<name>-lock')"
     } else {

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use mapleaf::testing::cached_pages;
 use mapleaf::ErrorKind;
 
 use super::member::{is_failure, numbers, Member};
@@ -154,6 +155,11 @@ enum Leaves {
     Killed,
 }
 
+/// Whether an error names a process with its program.
+fn names(answer: &str, member: &Member) -> bool {
+    answer.contains(&format!("process {} (", member.process_id()))
+}
+
 fn failed_flush(kind: &str, call: &str, leaves: Leaves) {
     let at = format!("{kind} at {call}, it leaves: {leaves:?}");
     let dir = fast_dir();
@@ -176,12 +182,14 @@ fn failed_flush(kind: &str, call: &str, leaves: Leaves) {
     if leaves == Leaves::Killed {
         fails.kill();
     } else {
-        fails.refuses("step immediate", ErrorKind::Poisoned);
+        let answer = fails.ask("step immediate");
+        assert!(is_failure(&answer, &[ErrorKind::Poisoned]) && names(&answer, &other), "{at}: {answer}");
         fails.expect("heal", "ok");
     }
     for command in ["step immediate", "step eventual", "hash", "sync", "checkpoint", "begin"] {
         let answer = other.ask(command);
         assert!(is_failure(&answer, &[ErrorKind::Poisoned]), "{at}, then {command}: {answer}");
+        assert_eq!(names(&answer, &fails), leaves != Leaves::Killed, "{at}, then {command}: {answer}");
     }
     assert_eq!(other.ask("held"), held, "{at}: held snapshots go on");
     let mut third = Member::start(&path, 3);
@@ -223,6 +231,68 @@ fn a_failed_flush_poisons_the_file_for_all_processes_until_all_have_closed_it() 
             failed_flush(kind, call, leaves);
         }
     }
+}
+
+/// Kernel pages of a file in the page cache, before and after a process opens it. All of it is read
+/// before.
+fn cached_by_opening(path: &Path, opens: &mut Member) -> [u64; 2] {
+    fs::read(path).expect("the file");
+    let file = File::open(path).expect("the file");
+    let cached = || cached_pages(&file).expect("the kernel tells");
+    let before = cached();
+    opens.expect("open", "ok");
+    [before, cached()]
+}
+
+/// The file system has no attributes. The lock file says to the next process that a flush has
+/// failed, so it drops the page cache and reads from the disk; then this is forgotten.
+fn remembered_in_the_lock_file(fails: bool, killed: bool, mutant: bool) -> [u64; 2] {
+    // Not in memory, where the page cache is all there is.
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("shared.mapleaf");
+    let mut members = [Member::open(&path, 0), Member::open(&path, 0)];
+    members.iter_mut().for_each(|member| member.expect("no-attributes", "ok"));
+    members[0].number("fill t 0 4000 1000");
+    // Enough for a log: the last commits are not in a checkpoint.
+    for _ in 0..8 {
+        members[0].number("put immediate t k v");
+    }
+    if fails {
+        members[0].expect("fail tree", "ok");
+        members[0].refuses("checkpoint", ErrorKind::Io);
+        members[1].refuses("put immediate t k w", ErrorKind::Poisoned);
+    }
+    for mut member in members {
+        match killed {
+            true => member.kill(),
+            false => member.finish(),
+        }
+    }
+    let mut third = Member::start(&path, 0);
+    if mutant {
+        third.expect("mutant LockFilePoisonIgnored", "ok");
+    }
+    let cached = cached_by_opening(&path, &mut third);
+    third.expect("get t k", "v");
+    third.expect("filled t 0 4000 1000", "ok");
+    third.number("put immediate t k v");
+    third.kill();
+    // It has recovered, although it was killed afterwards.
+    let [before, after] = cached_by_opening(&path, &mut Member::start(&path, 0));
+    assert!(mutant || after > before / 2, "{after} of {before} pages stay, once it was recovered");
+    cached
+}
+
+#[test]
+fn a_failed_flush_is_remembered_by_the_lock_file_where_files_have_no_attributes() {
+    let [before, after] = remembered_in_the_lock_file(false, true, false);
+    assert!(before > 1000 && after > before / 2, "without a failure, {after} of {before} pages stay");
+    for killed in [false, true] {
+        let [before, after] = remembered_in_the_lock_file(true, killed, false);
+        assert!(after < before / 4, "after a failed flush, {after} of {before} pages stay, killed: {killed}");
+    }
+    let [before, after] = remembered_in_the_lock_file(true, true, true);
+    assert!(after > before / 2, "the measure: {after} of {before} pages stay if the lock file is not read");
 }
 
 /// One process finds the disk full at each step of growth; the other one goes on, then both do.

@@ -108,6 +108,34 @@ fn a_file_that_is_mounted_without_its_directory_is_refused_while_others_have_it(
     inside.finish();
 }
 
+/// The number that the other process has for itself is all that is known of it.
+#[test]
+fn a_poisoned_database_names_a_process_of_another_namespace_by_its_own_number() {
+    if !may_unshare() {
+        return;
+    }
+    let dir = fast_dir();
+    let path = dir.path().join("shared.mapleaf");
+    let mut outside = Member::open(&path, 0);
+    let mut inside = unshared(&path, 0, "true", [dir.path(), dir.path()]);
+    inside.expect("open", "ok");
+    // Enough for a log: the last commits are not in a checkpoint.
+    for _ in 0..8 {
+        outside.number("put immediate t k v");
+    }
+    outside.expect("fail tree", "ok");
+    outside.refuses("checkpoint", ErrorKind::Io);
+    let answer = inside.ask("put immediate t k w");
+    let named = format!("process {} (its own number; of another namespace or user) has it open", outside.process_id());
+    assert!(is_failure(&answer, &[ErrorKind::Poisoned]) && answer.contains(&named), "{answer}");
+    // Outside, its number can be seen.
+    let answer = outside.ask("put immediate t k w");
+    assert!(is_failure(&answer, &[ErrorKind::Poisoned]) && answer.contains(") has it open"), "{answer}");
+    assert!(!answer.contains("its own number"), "{answer}");
+    inside.finish();
+    outside.finish();
+}
+
 /// Each of two processes is the same number in its namespace.
 #[test]
 fn processes_of_different_namespaces_share_a_file() {
