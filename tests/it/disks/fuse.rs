@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) write_after: Option<u64>,
     /// Every n-th flush fails.
     pub(crate) flush_every: Option<u64>,
+    /// A flush that fails loses all writes since the one before, not some.
+    pub(crate) loses_all: bool,
     /// The range of writes and flushes at each of which a power cut is recorded.
     pub(crate) cuts: Option<Range<u64>>,
 }
@@ -89,9 +91,9 @@ impl Medium {
         self.since.drain(..).for_each(|told| told.apply(&mut self.durable));
     }
 
-    /// Loses about half of the writes since the last flush.
-    fn fail_to_flush(&mut self, rng: &mut Rng) {
-        self.since.retain(|told| matches!(told, Told::Len(_)) || rng.below(2) == 0);
+    /// Loses about half of the writes since the last flush, or all.
+    fn fail_to_flush(&mut self, rng: &mut Rng, all: bool) {
+        self.since.retain(|told| matches!(told, Told::Len(_)) || (!all && rng.below(2) == 0));
         self.current = self.image(|_| true);
     }
 
@@ -198,12 +200,13 @@ impl State {
 
     fn flush(&mut self, ino: INodeNo) -> Result<(), Errno> {
         self.flushes += 1;
+        let loses_all = self.plan.loses_all;
         let fails = self.plan.flush_every.is_some_and(|every| self.flushes.is_multiple_of(every));
         let mut rng = self.rng.clone();
         self.rng.next();
         let medium = self.medium(ino)?;
         if fails {
-            medium.fail_to_flush(&mut rng);
+            medium.fail_to_flush(&mut rng, loses_all);
             self.failures += 1;
             return Err(Errno::EIO);
         }

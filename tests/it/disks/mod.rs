@@ -10,12 +10,14 @@
 //! full         disks that are full at each step of growth, at creation, in a commit, under holes
 //! writeback    pages and flushes that do not reach the disk, then power cuts
 //! unreadable   pages that cannot be read
+//! proof        a flush whose error only a process saw that died
 //! mounts       mounts that are read only, and the times of files
 //! ```
 
 mod full;
 mod fuse;
 mod mounts;
+mod proof;
 mod remote;
 mod unreadable;
 mod writeback;

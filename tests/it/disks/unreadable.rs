@@ -11,6 +11,7 @@ use mapleaf::{Db, Error, ErrorKind, Options, Table};
 
 use super::fuse::{Faulty, Plan};
 use super::skipped;
+use crate::processes::member::{is_failure, Member};
 use crate::reexec;
 use crate::support::{bytes, long, seed, Rng};
 use crate::workload::fast_dir;
@@ -268,6 +269,62 @@ fn reads_around_300_unreadable_pages_at_once_are_right_or_errors() {
 #[test]
 fn an_unreadable_meta_page_does_not_bring_back_an_older_state() {
     rounds("metas", database(), |number| vec![number / 4], 8);
+}
+
+/// Two processes have the file open, and a page of it cannot be read any more. Each call of both
+/// gives right data or an error, and all is there when the page can be read again.
+#[test]
+fn two_processes_with_an_unreadable_page_get_errors_or_right_data() {
+    let dir = fast_dir();
+    let path = dir.path().join(NAME);
+    let mut maker = Member::open(&path, 0);
+    maker.number("fill t 0 1500 500");
+    maker.number("fill long 0 8 30000");
+    maker.number("put immediate t k 0");
+    maker.finish();
+    let content = std::fs::read(&path).expect("its bytes");
+    let pages = content.len() as u64 / PAGE_BYTES;
+    let faulty = match Faulty::new(1, &[(NAME, content)]) {
+        Ok(faulty) => faulty,
+        Err(why) => return skipped("two processes", &why),
+    };
+    let mut rng = Rng::new(seed("two processes, an unreadable page"));
+    let mut members = [Member::start(&faulty.path(NAME), 0), Member::start(&faulty.path(NAME), 0)];
+    let (mut refused, mut right, mut both) = ([0; 2], 0, 0);
+    let rounds = 40 * u64::from(long());
+    for round in 0..rounds {
+        members.iter_mut().for_each(|member| member.expect("open", "ok"));
+        if round % 2 == 0 {
+            members[round as usize / 2 % 2].number("put immediate t k 0");
+            members[0].expect("checkpoint", "ok");
+        }
+        faulty.drop_cache(NAME);
+        let page = 2 + rng.below(pages - 2);
+        let unreadable = std::iter::once(page * PAGE_BYTES..(page + 1) * PAGE_BYTES).collect();
+        faulty.plan(Plan { unreadable, ..Plan::default() });
+        let mut failed = [false; 2];
+        for command in ["filled t 0 1500 500", "filled long 0 8 30000", "get t k", "put immediate t k 0", "hash"] {
+            for n in [round as usize % 2, 1 - round as usize % 2] {
+                let answer = members[n].ask(command);
+                if is_failure(&answer, &[ErrorKind::Fault, ErrorKind::Io, ErrorKind::Poisoned]) {
+                    (failed[n], refused[n]) = (true, refused[n] + 1);
+                } else {
+                    let is_right = ["ok", "0"].contains(&answer.as_str()) || answer.starts_with("ok ");
+                    assert!(is_right || command == "hash", "page {page}, process {n}, {command}: {answer}");
+                    right += 1;
+                }
+            }
+        }
+        both += u64::from(failed == [true; 2]);
+        faulty.plan(Plan::default());
+        faulty.drop_cache(NAME);
+        members.iter_mut().for_each(|member| member.expect("close", "ok"));
+        for command in ["open", "filled t 0 1500 500", "filled long 0 8 30000", "check", "close"] {
+            members[0].expect(command, "ok");
+        }
+    }
+    println!("two processes: {rounds} rounds, {refused:?} calls failed, {right} were right, {both} rounds with errors in both");
+    assert!(both > rounds / 8 && right > rounds, "{both} of {rounds} rounds");
 }
 
 /// A file that a process with a commit log has left: its bytes, the pages of the log with records,

@@ -67,6 +67,11 @@ pub(super) struct Events {
     /// Images of a lying disk that were the state of the newest commit, and of older ones.
     pub(super) newest: u64,
     pub(super) older: u64,
+    /// Steps of another process than the one before, groups of commits by two processes, and
+    /// processes that joined another one.
+    pub(super) turns: u64,
+    pub(super) groups_of_two: u64,
+    pub(super) joined: u64,
     pub(super) log: LogEvents,
 }
 
@@ -87,6 +92,9 @@ impl Events {
         self.refused += other.refused;
         self.newest += other.newest;
         self.older += other.older;
+        self.turns += other.turns;
+        self.groups_of_two += other.groups_of_two;
+        self.joined += other.joined;
         self.log.add(&other.log);
     }
 }

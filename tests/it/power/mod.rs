@@ -20,6 +20,7 @@ mod mutants;
 mod recorder;
 mod run;
 mod setting;
+mod two;
 
 use events::Events;
 use image::{Tally, SECTOR, WORD};
@@ -169,6 +170,36 @@ fn every_cut_of_mixed_commits_leaves_a_prefix_of_them_8k_torn_at_8_bytes() {
 fn every_cut_after_a_failed_flush_leaves_a_prefix_of_the_commits() {
     let events = runs_with_log("failed_flushes", Setting { samples: 12, ..mutants::failing(None) }, 2500);
     assert!(events.log.failed_write_backs > 0 && events.log.failed_metas > 0, "{}", events.log.told("failed_flushes"));
+}
+
+/// Two processes take turns to commit at both levels, wait for each other's flushes, make
+/// checkpoints beside each other, follow each other's growth, leave and join.
+#[test]
+fn every_cut_of_two_processes_that_commit_in_turns_leaves_a_prefix_of_them_4k() {
+    let setting = Setting { samples: 12, two: true, ..mutants::mixed(None) };
+    assert_two("two_4k", &runs_with_log("two_4k", setting, 2500));
+}
+
+#[test]
+fn every_cut_of_two_processes_that_commit_in_turns_leaves_a_prefix_of_them_16k() {
+    let setting = Setting { page_size: 16384, samples: 8, often: Often::Group, two: true, ..mutants::mixed(None) };
+    assert_two("two_16k", &runs_with_log("two_16k", setting, 2000));
+}
+
+/// Without a log each commit is by checkpoint.
+#[test]
+fn every_cut_of_two_processes_without_a_log_leaves_a_committed_state() {
+    let setting = Setting { log: Log::Never, two: true, ..Setting::power(4096) };
+    let events = run_until("two_without_log", setting, History::power, |distinct, _| {
+        distinct >= 1500 * u64::from(support::long())
+    });
+    assert!(events.turns > 0 && events.joined > 0 && events.kills > 0 && events.crashes > 0, "{events:?}");
+}
+
+fn assert_two(test: &str, events: &Events) {
+    let [turns, groups, joined] = [events.turns, events.groups_of_two, events.joined];
+    println!("{test}: {turns} turns, {groups} groups of commits by two processes, {joined} joined");
+    assert!(turns > 0 && groups > 0 && joined > 0 && events.kills > 0 && events.crashes > 0, "{events:?}");
 }
 
 #[test]

@@ -216,6 +216,20 @@ fn a_meta_page_that_does_not_wait_for_its_pages_beside_a_writer_is_caught() {
     assert!(said.contains("checksum mismatch"), "{said}");
 }
 
+/// A process has mapped less of the file than another one has filled, and makes a checkpoint.
+#[test]
+fn a_checkpoint_that_does_not_follow_the_growth_by_another_process_is_caught() {
+    let setting = Setting { keeps_length: true, two: true, ..mixed(Some(Mutant::GrowthNotFollowed)) };
+    found_with(setting);
+}
+
+/// One process publishes what another one has not flushed.
+#[test]
+fn a_state_published_before_it_is_durable_is_caught_with_two_processes() {
+    let said = found_with(Setting { two: true, ..mixed(Some(Mutant::PublishedEarly)) });
+    assert!(said.contains("acknowledged"), "{said}");
+}
+
 /// Every page of a durable state is whole, so a power cut on an honest disk cannot show this
 /// mistake. A lying disk can.
 #[test]
@@ -250,7 +264,8 @@ fn without_a_mutant_nothing_is_caught() {
     }
     let mixed_often = |often| Setting { page_size: 16384, often, ..mixed(None) };
     let lying = Setting { mode: Mode::Lying, overlaps: false, samples: 6, ..mixed(None) };
-    for setting in [mixed_often(Often::Group), mixed_often(Often::OrphanRecord), failing(None), lying] {
+    let two = Setting { two: true, ..mixed_often(Often::Group) };
+    for setting in [mixed_often(Often::Group), mixed_often(Often::OrphanRecord), failing(None), lying, two] {
         assert_eq!(hunt(setting), (WITHIN, None));
     }
 }

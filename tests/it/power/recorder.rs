@@ -128,6 +128,12 @@ impl Recorder {
         drop(old);
     }
 
+    /// Watches what readers see through another handle of the same database.
+    pub(super) fn watch_instead(&self, db: &Db) {
+        let old = self.seen().db.replace(db.clone());
+        drop(old);
+    }
+
     /// A transaction with this number and step is about to commit.
     pub(super) fn note(&self, txn: u64, step: u64, level: Durability) {
         let mut seen = self.seen();

@@ -33,7 +33,7 @@ pub(super) struct Run<'a> {
     history: &'a History,
     judge: Judge<'a>,
     dir: &'a Path,
-    rng: Rng,
+    pub(super) rng: Rng,
     /// Images by the acknowledged transaction at their judgement.
     seen: HashMap<u64, u64>,
     /// Images that were judged.
@@ -44,15 +44,15 @@ pub(super) struct Run<'a> {
     /// Stops after this many judged images.
     pub(super) limit: u64,
     /// What the database does at the cuts that are judged.
-    step: Step,
+    pub(super) step: Step,
     files: u64,
 }
 
 /// A file that transactions change one after the other.
-struct Line {
-    path: PathBuf,
-    recorder: Arc<Recorder>,
-    depth: u32,
+pub(super) struct Line {
+    pub(super) path: PathBuf,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) depth: u32,
     /// The newest step.
     newest: u64,
 }
@@ -136,6 +136,7 @@ impl<'a> Run<'a> {
         recorder.acknowledge(start.acknowledged);
         let mut line = Line { path, recorder, depth, newest: start.acknowledged };
         let mut db = self.reopen(&line)?;
+        let mut other = self.join(&line)?;
         if self.setting.mode == Mode::Lying {
             line.recorder.lie();
         }
@@ -144,11 +145,14 @@ impl<'a> Run<'a> {
             if self.done() {
                 break;
             }
+            self.take_turns(&mut db, &mut other, &line)?;
             // With a log there is more to do until the database is closed.
             if commit % reopened == reopened - 1 {
+                self.leave(other.take(), &db, &line)?;
                 self.close(db, &mut line)?;
                 self.events.reopened += 1;
                 db = self.reopen(&line)?;
+                other = self.join(&line)?;
             }
             if commit % 4 == 3 {
                 self.events.aborts += 1;
@@ -159,17 +163,20 @@ impl<'a> Run<'a> {
                 self.sync(&db, &mut line)?;
             }
             let due = commit % 5 == 3 || (self.setting.mixed && self.rng.one_in(4));
-            if due && !self.checkpoint(&db, &mut line)? {
+            let beside = other.as_ref().unwrap_or(&db);
+            if due && !self.checkpoint(&db, beside, &mut line)? {
                 break;
             }
             if self.setting.flush_fails && self.rng.one_in(5) && !self.failing_meta(&db, &line)? {
                 break;
             }
-            self.commit(&db, &mut line, commit)?;
+            let beside = other.as_ref().unwrap_or(&db);
+            self.commit(&db, beside, &mut line, commit)?;
         }
         if self.setting.mode == Mode::Power {
             self.judge_cuts(vec![line.recorder.cut_now("after the last commit")], depth)?;
             let poisoned = db.begin_read().is_err();
+            self.leave(other.take(), &db, &line)?;
             self.close(db, &mut line)?;
             if !poisoned {
                 self.judge_cuts(vec![line.recorder.cut_now("after closing")], depth)?;
@@ -231,13 +238,13 @@ impl<'a> Run<'a> {
 
     /// A checkpoint, during which others may commit. `false`: some of its pages could not be
     /// written, and the database is poisoned.
-    fn checkpoint(&mut self, db: &Db, line: &mut Line) -> Result<bool, String> {
+    fn checkpoint(&mut self, db: &Db, beside: &Db, line: &mut Line) -> Result<bool, String> {
         let recorder = &*line.recorder;
         if self.setting.flush_fails && log_pages(db) > 0 {
             recorder.fail_write_back(Some(self.rng.next()));
         }
         let done = match self.setting.overlaps && log_pages(db) > 0 {
-            true => self.checkpoint_beside(db, recorder),
+            true => self.checkpoint_beside(db, beside, recorder),
             false => with_mutant(self.setting.mutant, || db.checkpoint()).map(|()| 0),
         };
         self.events.checkpoints += 1;
@@ -258,7 +265,7 @@ impl<'a> Run<'a> {
     }
 
     /// Commits a transaction, by itself or with others, and judges the cuts.
-    fn commit(&mut self, db: &Db, line: &mut Line, commit: u64) -> Result<(), String> {
+    fn commit(&mut self, db: &Db, beside: &Db, line: &mut Line, commit: u64) -> Result<(), String> {
         let recorder = &*line.recorder;
         let pages = log_pages(db);
         let (overlaps, fails) = match self.setting.mixed {
@@ -273,7 +280,7 @@ impl<'a> Run<'a> {
             }
         }
         let mut committed = match overlaps {
-            true => self.together(db, recorder),
+            true => self.together(db, beside, recorder),
             false => self.transaction(db, recorder, true),
         };
         let failed = recorder.end_failing();
@@ -355,16 +362,17 @@ impl<'a> Run<'a> {
         (0..1 + self.rng.below(3)).map(|_| one(&mut self.rng)).collect()
     }
 
-    /// Commits a transaction, and others while the first flushes its pages. Returns the number of
-    /// the last.
-    fn together(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<u64> {
+    /// Commits a transaction, and others `beside` while the first flushes its pages. Returns the
+    /// number of the last.
+    fn together(&mut self, db: &Db, beside: &Db, recorder: &Recorder) -> mapleaf::Result<u64> {
         self.events.overlaps += 1;
+        self.events.groups_of_two += u64::from(!std::ptr::eq(db, beside));
         let levels = self.levels();
         let waiting = levels.iter().filter(|level| **level == Durability::Immediate).count();
         self.events.log.groups += u64::from(waiting > 1);
         let (history, setting) = (self.history, self.setting);
         std::thread::scope(|scope| {
-            let mut others = Others::start(scope, Shared { db, history, setting, recorder }, &levels);
+            let mut others = Others::start(scope, Shared { db: beside, history, setting, recorder }, &levels);
             recorder.overlap(FlushKind::Log, others.act());
             let first = with_mutant(setting.mutant, || {
                 let mut txn = db.begin_write()?;
@@ -382,9 +390,9 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// A checkpoint, and commits while it flushes its pages or its meta page. Returns the number of
+    /// A checkpoint, and commits `beside` it while it flushes its pages or its meta page. Returns the number of
     /// the last.
-    fn checkpoint_beside(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<u64> {
+    fn checkpoint_beside(&mut self, db: &Db, beside: &Db, recorder: &Recorder) -> mapleaf::Result<u64> {
         let mut levels = self.levels();
         let mut kind = if self.rng.one_in(3) { FlushKind::MetaPage } else { FlushKind::Tree };
         if self.setting.flush_fails {
@@ -393,7 +401,7 @@ impl<'a> Run<'a> {
         }
         let (history, setting) = (self.history, self.setting);
         let done = std::thread::scope(|scope| {
-            let mut others = Others::start(scope, Shared { db, history, setting, recorder }, &levels);
+            let mut others = Others::start(scope, Shared { db: beside, history, setting, recorder }, &levels);
             recorder.overlap(kind, others.act());
             let done = with_mutant(setting.mutant, || db.checkpoint());
             recorder.end_overlap();
@@ -406,7 +414,7 @@ impl<'a> Run<'a> {
     }
 
     /// Judges cuts, each with what had to survive when it was recorded.
-    fn judge_cuts(&mut self, cuts: Vec<Cut>, depth: u32) -> Result<(), String> {
+    pub(super) fn judge_cuts(&mut self, cuts: Vec<Cut>, depth: u32) -> Result<(), String> {
         if self.setting.mode == Mode::Lying {
             return Ok(());
         }

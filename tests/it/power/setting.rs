@@ -40,6 +40,8 @@ pub(super) struct Setting {
     pub(super) flush_fails: bool,
     /// When a commit log is made.
     pub(super) log: Log,
+    /// Two processes have the file open, and take turns.
+    pub(super) two: bool,
 }
 
 /// What a mixed run does most often after a commit that is not durable.
@@ -97,6 +99,7 @@ impl Setting {
             often: Often::Anything,
             flush_fails: false,
             log: Log::BySeed,
+            two: false,
         }
     }
 
