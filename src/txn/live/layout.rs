@@ -4,7 +4,8 @@
 //! several processes change often has a line of its own.
 //!
 //! ```text
-//! word  0       header: magic, layout, device and inode of the data file, session, whether a flush had failed before
+//! word  0       header: magic, layout, device and inode of the data file, session,
+//!               whether a flush had failed before
 //!      16       latest
 //!      32       durable
 //!      48       published

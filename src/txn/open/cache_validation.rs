@@ -2,9 +2,9 @@
 //!
 //! Floor: txn. After a failed flush it may not (rules R9, R10): then the page cache of the file is
 //! dropped, and the file is read from the disk again. A failed flush is remembered in this process,
-//! in an attribute of the file if the file system has attributes, and in the lock file. If the file was not closed
-//! cleanly, its meta pages in the cache are also compared with those on the disk, because all other
-//! pages follow from them.
+//! in an attribute of the file if the file system has attributes, and in the lock file. If the file
+//! was not closed cleanly, its meta pages in the cache are also compared with those on the disk,
+//! because all other pages follow from them.
 //!
 //! Failure: [`Error::Busy`] if the cache cannot be dropped because another program has the file
 //! mapped; errors of the kernel.

@@ -1,5 +1,6 @@
 //! A process dies in a flush that has failed and lost data, and only it has seen the error. A
-//! process that joined meanwhile compares the page cache with the disk before it acknowledges (P18).
+//! process that joined meanwhile compares the page cache with the disk before it acknowledges
+//! (P18).
 
 use mapleaf::{Db, ErrorKind};
 

@@ -390,8 +390,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// A checkpoint, and commits `beside` it while it flushes its pages or its meta page. Returns the number of
-    /// the last.
+    /// A checkpoint, and commits `beside` it while it flushes its pages or its meta page. Returns
+    /// the number of the last.
     fn checkpoint_beside(&mut self, db: &Db, beside: &Db, recorder: &Recorder) -> mapleaf::Result<u64> {
         let mut levels = self.levels();
         let mut kind = if self.rng.one_in(3) { FlushKind::MetaPage } else { FlushKind::Tree };
