@@ -23,7 +23,6 @@ mod unreadable;
 mod writeback;
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -132,15 +131,6 @@ impl Disk {
             Mount::new(&["-o", "loop"], &image, &at)?
         };
         Ok(Disk { _mount: mount, dir })
-    }
-
-    /// Bytes that were written to its device.
-    pub(crate) fn written_bytes(&self) -> u64 {
-        let device = fs::metadata(self.path()).expect("a mounted disk").dev();
-        let place = format!("/sys/dev/block/{}:{}/stat", libc::major(device), libc::minor(device));
-        let counts = fs::read_to_string(place).expect("the counts of a device");
-        let sectors = counts.split_whitespace().nth(6).and_then(|count| count.parse::<u64>().ok());
-        sectors.expect("a count of sectors") * 512
     }
 
     /// Its root.
