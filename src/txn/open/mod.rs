@@ -274,7 +274,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Arc
     }
 }
 
-/// Refuses to create a file that would be refused afterwards. Then nothing is left behind.
+/// Refuses to create a file that would be refused afterwards. Then nothing is left.
 fn check_directory(target: &Path, spec: &OpenSpec) -> Result<()> {
     match file::open_directory_of(target) {
         Ok(directory) => check_file_system(target, &directory, spec),
