@@ -372,7 +372,7 @@ fn a_pass_that_ends_early_after_many_rewritten_leaves_loses_none_of_them() {
                 n => n < 20_000 && n % 2 == 0,
             });
             let taken = pass.by_ref().take(10_000).map(|entry| entry.expect("an entry").0).sum::<u64>();
-            assert_eq!(taken, (0..10_000).map(|n| 2 * n).sum());
+            assert_eq!(taken, (0..10_000).map(|n| 2 * n).sum::<u64>());
             match leak {
                 true => std::mem::forget(pass),
                 false => drop(pass.next()),
