@@ -160,9 +160,6 @@ pub enum Mutant {
     RecordNotRolledBack,
     /// An opening does not heed that the lock file says that a flush has failed (P20).
     LockFilePoisonIgnored,
-    /// A process flushes only the pages that it has mapped, not those that others have added
-    /// (P11).
-    GrowthNotFollowed,
     /// A process that joined while a mark was odd does not compare the page cache with the disk
     /// (P18).
     ProofSkipped,

@@ -83,7 +83,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{best_effort, Error};
-use crate::hooks::{FlushKind, MappingHooks, Mutant};
+use crate::hooks::{FlushKind, MappingHooks};
 use crate::ids::PageId;
 use crate::sys::{call, descriptor, file_calls, folios, page_cache, refused};
 use crate::{hooks, limits};
@@ -444,10 +444,6 @@ impl Mapping {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "flush of a read-only mapping"));
         }
         let window = self.window();
-        let len = match hooks::is(Mutant::GrowthNotFollowed) {
-            true => len.min(window.mapped().saturating_sub(offset)),
-            false => len,
-        };
         self.hooks.before_flush(&*window, kind, offset, len)?;
         if !self.anonymous {
             window.sync(offset, len, &self.file)?;

@@ -218,9 +218,6 @@ impl Core {
     /// Maps what the latest state needs, to flush it and to store a meta page (P11). Another
     /// process may have made the file ready for stores and longer.
     pub(super) fn map_all(&self) -> Result<()> {
-        if hooks::is(Mutant::GrowthNotFollowed) {
-            return Ok(());
-        }
         let mapped = self.mapping.follow().and_then(|()| match self.mapping.is_written_to() {
             true => self.mapping.ready_beside_writers(),
             false => Ok(()),

@@ -216,13 +216,6 @@ fn a_meta_page_that_does_not_wait_for_its_pages_beside_a_writer_is_caught() {
     assert!(said.contains("checksum mismatch"), "{said}");
 }
 
-/// A process has mapped less of the file than another one has filled, and makes a checkpoint.
-#[test]
-fn a_checkpoint_that_does_not_follow_the_growth_by_another_process_is_caught() {
-    let setting = Setting { keeps_length: true, two: true, ..mixed(Some(Mutant::GrowthNotFollowed)) };
-    found_with(setting);
-}
-
 /// One process publishes what another one has not flushed.
 #[test]
 fn a_state_published_before_it_is_durable_is_caught_with_two_processes() {
