@@ -89,8 +89,9 @@ impl Options {
 
     /// Make a database in memory one that other processes may share: children after `fork`, and
     /// processes that get its descriptors ([`Db::share`]). A file needs no such option. Without it,
-    /// a database in memory takes no locks between processes, so its commits are faster. Default:
-    /// false.
+    /// a database in memory takes no locks between processes, so its commits are faster. Such a
+    /// database is shared also with [`exclusive`](Options::exclusive); to attach with that option
+    /// is an error. Default: false.
     pub fn shared_memory(mut self, shared_memory: bool) -> Options {
         self.spec.shared_memory = shared_memory;
         self
