@@ -259,10 +259,9 @@ impl<K, T: Leave<K>> Drop for SharedOwner<K, T> {
             let (value, keeper) = owner.parts();
             value.leave(keeper);
         } else {
-            // SAFETY: as above. The other clones own the cell, so only the keeper is dropped.
-            let owner = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.0) });
-            // SAFETY: read once, because `owner` is never dropped.
-            drop(unsafe { std::ptr::read(&owner.keeper) });
+            // The other clones own the cell, so only the keeper is dropped.
+            // SAFETY: initialised, and read once, because the owner around it is never dropped.
+            drop(unsafe { std::ptr::read(&self.0.keeper) });
         }
     }
 }

@@ -35,7 +35,8 @@ fn map_unlocked(
     flags: libc::c_int,
     file: Option<(&File, u64)>,
 ) -> io::Result<NonNull<u8>> {
-    match map_without_access(None, len, flags, file) {
+    // SAFETY: no range is given.
+    match unsafe { map_without_access(None, len, flags, file) } {
         Ok(base) if prot == libc::PROT_NONE => Ok(base),
         // SAFETY: the range that was just mapped.
         Ok(base) => match unsafe { permit(base, len, prot) } {
@@ -57,7 +58,10 @@ fn map_unlocked(
 
 /// Maps a range without access, at an address that the kernel chooses or over a given range, and
 /// unlocks it.
-fn map_without_access(
+///
+/// # Safety
+/// The caller owns the range `over`, if it gives one, and no thread uses it during the call.
+unsafe fn map_without_access(
     over: Option<NonNull<u8>>,
     len: u64,
     flags: libc::c_int,
@@ -69,8 +73,8 @@ fn map_without_access(
         Some(to) => (to.as_ptr().cast(), flags | libc::MAP_FIXED),
         None => (ptr::null_mut(), flags),
     };
-    // SAFETY: the callers own the range that is replaced, and no thread uses it. Otherwise a new
-    // mapping replaces no memory.
+    // SAFETY: the caller owns the range that is replaced. Otherwise a new mapping replaces no
+    // memory.
     let base = mapped("mmap", unsafe { libc::mmap(to, len, libc::PROT_NONE, flags, fd, at) })?;
     // SAFETY: the range that was just mapped; its contents stay. If the call fails, the range
     // stays locked, which only costs memory.
@@ -211,7 +215,8 @@ pub(crate) unsafe fn map_start_over(file: &File, len: u64, access: Access, to: N
         // SAFETY: the caller owns the target, and gives it up if the call fails.
         return Err(unsafe { fail_late(to, size(len)?) });
     }
-    match map_without_access(Some(to), len, libc::MAP_SHARED, Some((file, 0))) {
+    // SAFETY: the caller's duty.
+    match unsafe { map_without_access(Some(to), len, libc::MAP_SHARED, Some((file, 0))) } {
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Ok(false),
         mapped => mapped?,
     };

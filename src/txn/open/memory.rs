@@ -15,7 +15,7 @@ use crate::txn::env::{Env, EnvParts};
 use crate::txn::open::create::{first_meta, store_first_pages};
 use crate::txn::open::newest_meta::newest_meta;
 use crate::txn::open::registry::{look_up, share, Lookup, OpeningMark};
-use crate::txn::open::{map_options, OpenSpec};
+use crate::txn::open::{enter_joined, map_options, OpenSpec};
 use crate::txn::processes::lock_file;
 use crate::txn::processes::memory::{
     beside_no_commit, not_of_one_database, Descriptors, MemoryEntry, MemoryFiles, NAME,
@@ -84,12 +84,7 @@ fn join(files: MemoryFiles, spec: &OpenSpec, mark: &OpeningMark) -> Result<Arc<E
     let mapping = mapping.map_err(io_error("mapping memory"))?;
     let (read_only, opened) = (spec.read_only, spec.clone());
     let parts = EnvParts { path: NAME.into(), meta, live, read_only, opened, lock: Some(lock) };
-    let env = Arc::new(Env::new(parts, mapping));
-    env.joined_marks.note(&env.live);
-    drop(gate);
-    env.check_poison()?;
-    env.claim_reader_slots()?;
-    env.check_whole(&env.live.published())?;
+    let env = enter_joined(Env::new(parts, mapping), gate)?;
     mark.opened(&env);
     Ok(env)
 }

@@ -314,7 +314,12 @@ fn join(path: &Path, file: File, spec: &OpenSpec, (lock, live, gate): (FileLock,
     mapping.set_read_ahead(spec.read_ahead.unwrap_or_default());
     let (read_only, opened) = (spec.read_only, spec.clone());
     let parts = EnvParts { path: path.to_path_buf(), meta, live, read_only, opened, lock: Some(lock) };
-    let env = Arc::new(Env::new(parts, mapping));
+    enter_joined(Env::new(parts, mapping), gate)
+}
+
+/// Leaves the gate with an environment that has joined others, and sees whether it can be used.
+fn enter_joined(env: Env, gate: Gate) -> Result<Arc<Env>> {
+    let env = Arc::new(env);
     env.joined_marks.note(&env.live);
     drop(gate);
     env.check_poison()?;

@@ -317,7 +317,6 @@ impl Session {
             ["get", table, key] => get(db, table, key),
             ["filled", table, first, count, len] => filled(db, table, [first, count, len].map(parse)),
             ["update", of, table, count, keys, len] => update(db, level(of), table, [count, keys, len].map(parse)),
-            ["scatter", seed, count, keys, len] => scatter(db, [seed, count, keys, len].map(parse)),
             ["hash"] => hash(&db.begin_read().map_err(failed)?),
             ["readers"] => {
                 let all = db.readers().map_err(failed)?;
@@ -448,27 +447,6 @@ fn update(db: &Db, of: Durability, table: &str, [count, keys, len]: [u64; 3]) ->
         answer = Ok(write(db, of, |txn| txn.bytes_table(table)?.insert(&key(n % keys), &value).map(drop))?);
     }
     answer
-}
-
-/// Commits that each put five random entries. The answer has the number of pages that they wrote,
-/// from those of a few, with meta page and record of each.
-fn scatter(db: &Db, [seed, count, keys, len]: [u64; 4]) -> Answer {
-    const SAMPLES: u64 = 4;
-    let (mut rng, mut pages) = (support::Rng::new(seed), 0);
-    for n in 0..count {
-        reexec::progress();
-        let answer = write(db, Durability::Immediate, |txn| {
-            let mut table = txn.bytes_table("t")?;
-            (0..5).try_for_each(|_| {
-                let at = rng.below(keys);
-                table.insert(&key(at), &support::bytes(at ^ (n + 1) << 32, len as usize)).map(drop)
-            })
-        })?;
-        if n % (count / SAMPLES) == 0 {
-            pages += count / SAMPLES * (support::pages_written_by(db, numbers(&answer, "a commit")[0]) + 2);
-        }
-    }
-    Ok(ok(pages))
 }
 
 /// The number of a state, and a hash of its tables and entries.
