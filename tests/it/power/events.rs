@@ -97,6 +97,24 @@ impl Events {
         self.joined += other.joined;
         self.log.add(&other.log);
     }
+
+    /// Names what did not occur of all that runs with two processes are about.
+    pub(super) fn missing_of_two(&self) -> Option<String> {
+        let kinds = [
+            ("turns", self.turns),
+            ("groups of commits by two processes", self.groups_of_two),
+            ("processes that joined", self.joined),
+            ("kills", self.kills),
+            ("crashes", self.crashes),
+        ];
+        absent(&kinds)
+    }
+}
+
+/// Names the first kind of event that did not occur.
+fn absent(kinds: &[(&str, u64)]) -> Option<String> {
+    let kind = kinds.iter().find(|(_, count)| *count == 0);
+    kind.map(|(kind, _)| format!("no {kind}"))
 }
 
 /// Counts of the events that concern the commit log.
@@ -163,18 +181,37 @@ impl LogEvents {
         self.cuts[step as usize][cut.flush()] += 1;
     }
 
-    /// Panics if something did not occur that runs with a log are about.
-    pub(super) fn assert_all(&self) {
-        let counts = [self.images, self.wraps, self.torn, self.missing, self.after_a_gap];
-        assert!(counts.iter().all(|count| *count > 0), "kinds of images: {counts:?}");
-        let counts = [self.earlier_epochs, self.earlier_laps, self.failed_appends, self.groups];
-        assert!(counts.iter().all(|count| *count > 0), "epochs, laps, failed appends, groups: {counts:?}");
-        assert!(self.beside_checkpoints > 0 && self.syncs > 0, "commits beside checkpoints, syncs");
-        for step in STEPS.into_iter().filter(|step| *step != Step::Closing) {
+    /// Names what did not occur of all that runs with a log are about; `None`: everything did.
+    pub(super) fn missing_of_log(&self) -> Option<String> {
+        let kinds = [
+            ("images with records", self.images),
+            ("logs that wrap around", self.wraps),
+            ("torn pages", self.torn),
+            ("missing pages", self.missing),
+            ("records after a gap", self.after_a_gap),
+            ("earlier epochs", self.earlier_epochs),
+            ("earlier laps", self.earlier_laps),
+            ("failed appends", self.failed_appends),
+            ("groups", self.groups),
+            ("commits beside checkpoints", self.beside_checkpoints),
+            ("syncs", self.syncs),
+        ];
+        absent(&kinds).or_else(|| self.missing_step())
+    }
+
+    /// The same for runs in which flushes fail, each of which ends early.
+    pub(super) fn missing_of_failed(&self) -> Option<String> {
+        absent(&[("failed write-backs", self.failed_write_backs), ("failed flushes of a meta page", self.failed_metas)])
+    }
+
+    /// Names a step without images, or without cuts before its flushes.
+    fn missing_step(&self) -> Option<String> {
+        STEPS.into_iter().filter(|step| *step != Step::Closing).find_map(|step| {
             let [pages, meta, log, _] = self.cuts_of(step);
             let flushes = if step == Step::Append { log } else { pages.min(meta) };
-            assert!(flushes > 0 && self.images_of(step) > 0, "{step:?}: cuts before {pages} {meta} {log}");
-        }
+            let occurred = flushes > 0 && self.images_of(step) > 0;
+            (!occurred).then(|| format!("{step:?}: cuts before {pages} {meta} {log}"))
+        })
     }
 
     /// Cuts of a step, before flushes of pages, of meta pages and of the log, and between flushes.
