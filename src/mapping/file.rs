@@ -26,11 +26,16 @@ use crate::sys::{descriptor, extents, page_cache, refused};
 /// Opens an existing file. Opening a FIFO or device succeeds or fails, but never blocks. (By
 /// default, opening a FIFO waits for its other end.)
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = descriptor::open(OpenOptions::new().read(true).write(writable).custom_flags(flags), path);
-    let file = file.map_err(refused::by("openat"))?;
+    let file = open_for_locks(path, writable)?;
     page_cache::advise_random(&file);
     Ok(file)
+}
+
+/// The same for a file through which no page is read.
+pub(crate) fn open_for_locks(path: &Path, writable: bool) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = descriptor::open(OpenOptions::new().read(true).write(writable).custom_flags(flags), path);
+    file.map_err(refused::by("openat"))
 }
 
 /// Opens a file that lies beside a database, for reading and writing, but no link. With `create`,

@@ -85,7 +85,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::error::{best_effort, Error};
 use crate::hooks::{FlushKind, MappingHooks};
 use crate::ids::PageId;
-use crate::sys::{call, descriptor, file_calls, folios, page_cache, refused};
+use crate::sys::{call, descriptor, file_calls, folios, refused};
 use crate::{hooks, limits};
 pub(crate) use lease::{Lease, OwnedExtent};
 pub(crate) use log_file::{LogFile, WriteFailed};
@@ -245,7 +245,6 @@ impl Mapping {
     ) -> io::Result<Mapping> {
         let page_size = options.page_size;
         assert!(limits::page_size_ok(page_size), "page size {page_size} is not allowed");
-        page_cache::advise_random(&file);
         let (len, end) = usable_bytes(&file, shares, &options)?;
         let wanted = budget::first_window(options.window_bytes, len, writable);
         let file = Arc::new(file);

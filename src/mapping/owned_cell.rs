@@ -70,22 +70,13 @@ impl<T> OwnedCell<T> {
         OwnedCell { line, value: UnsafeCell::new(value), sharers: AtomicUsize::new(0), process: fork::id() }
     }
 
-    /// Frees the cell. Before any owner takes it.
-    pub(crate) fn reset(&self) {
-        self.shown().store(FREE, Ordering::SeqCst);
-    }
-
-    /// The words that the owner has stored beside the one that it shows.
-    pub(crate) fn notes(&self) -> [u64; LINE_WORDS - 1] {
-        std::array::from_fn(|index| self.line[1 + index].load(Ordering::Relaxed))
-    }
-
     #[inline]
     fn shown(&self) -> &AtomicU64 {
         &self.line[0]
     }
 
     /// The word that the owner shows, or [`FREE`].
+    #[cfg(test)]
     pub(crate) fn word(&self) -> u64 {
         self.shown().load(Ordering::Acquire)
     }

@@ -64,15 +64,26 @@ pub(crate) fn open_again(file: BorrowedFd<'_>) -> io::Result<File> {
 
 /// Opens `/dev/null` as each standard descriptor that is closed.
 fn take_standard() {
-    // SAFETY: a question without pointers.
-    let is_closed = |fd: &libc::c_int| unsafe { libc::fcntl(*fd, libc::F_GETFD) } < 0;
-    for _ in (0..LOWEST).filter(is_closed) {
+    for _ in 0..closed_standard() {
         let taken = null(0);
         if taken >= LOWEST {
             // Another thread was first.
             drop(owned(taken));
         }
     }
+}
+
+/// How many of the standard descriptors are closed. One system call, as there are mostly none.
+fn closed_standard() -> usize {
+    let mut asked = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: the array is ours, and has as many elements as the call is told.
+    let answered = unsafe { libc::poll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, 0) };
+    if answered >= 0 {
+        return asked.iter().filter(|asked| asked.revents & libc::POLLNVAL != 0).count();
+    }
+    // Interrupted, or more than the process may have open.
+    // SAFETY: a question without pointers.
+    asked.iter().filter(|asked| unsafe { libc::fcntl(asked.fd, libc::F_GETFD) } < 0).count()
 }
 
 /// A new descriptor of `/dev/null`, or a negative number. Calls what a child after `fork` may call.

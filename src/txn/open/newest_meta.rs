@@ -21,6 +21,9 @@ use crate::txn::open::survey;
 /// from another file.
 const LOOK_FOR_PAGES_BYTES: u64 = 1 << 20;
 
+/// The bytes up to the end of the last record of a file with the smallest pages.
+const START_BYTES: usize = limits::PAGE_SIZE_MIN + limits::PAGE_SIZE_MIN / 2 + RECORD_BYTES;
+
 /// The newest valid meta page and its slot. An error if the slots contradict each other.
 pub(super) fn newest_meta(path: &Path, file: &File) -> Result<(MetaPage, usize)> {
     let (newest, slots) = metas(path, file)?;
@@ -41,7 +44,15 @@ const GO_ON: &str =
 /// The newest valid meta page with its slot, and both slots.
 pub(super) fn metas(path: &Path, file: &File) -> Result<((MetaPage, usize), [Slot; 2])> {
     let mut unreadable = None;
+    // All records of a file with small pages by one call. Files that are shorter, or cannot be
+    // read there, and other page sizes are read record by record.
+    let mut start = [0; START_BYTES];
+    let has_start = file::read_at(file, &mut start, 0).is_ok();
     let probe = meta::probe(|offset, len| {
+        let end = offset.saturating_add(len as u64);
+        if has_start && end <= START_BYTES as u64 {
+            return Some(start[offset as usize..end as usize].to_vec());
+        }
         let mut bytes = vec![0; len];
         let read = file::read_at(file, &mut bytes, offset);
         match read {

@@ -47,8 +47,8 @@ impl LockDescriptor {
     /// Opens the file once more. With `read_only` it may be open for reading only, and then holds
     /// shared locks only.
     pub(crate) fn open(path: &Path, id: FileId, read_only: bool) -> Result<LockDescriptor> {
-        let (file, is_writable) = match file::open(path, true) {
-            Err(e) if read_only && may_not_write(&e) => (file::open(path, false), false),
+        let (file, is_writable) = match file::open_for_locks(path, true) {
+            Err(e) if read_only && may_not_write(&e) => (file::open_for_locks(path, false), false),
             opened => (opened, true),
         };
         let file = file.map_err(|e| open_error(path, e))?;

@@ -221,7 +221,7 @@ struct Header(File, [u8; 8 * (POISON + 1)]);
 
 impl Header {
     fn read(data: &Path, writable: bool) -> io::Result<Header> {
-        let file = file::open(&path_of(data)?, writable)?;
+        let file = file::open_for_locks(&path_of(data)?, writable)?;
         let mut bytes = [0; 8 * (POISON + 1)];
         file.read_exact_at(&mut bytes, 0)?;
         Ok(Header(file, bytes))

@@ -8,6 +8,9 @@
 //! slot         a word in its line, and in private memory what its last transaction has cached
 //! ```
 //!
+//! The private part of a slot is made when a transaction first takes the slot: most processes use
+//! few of the slots of their first page.
+//!
 //! A process uses only slots of pages that it owns. It keeps these pages to its end, so a reader
 //! finds its slot without a lock.
 //!
@@ -19,9 +22,10 @@
 //! Failure: `io::Error` if the lock file cannot get longer, or its pages cannot be mapped.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::mapping::owned_cell;
 use crate::mapping::{RecordLine, RecordMemory, LINE_WORDS};
 use crate::sys::locks;
 use crate::txn::live::layout::{PROCESSES, READER_PAGES, READER_PAGE_WORDS};
@@ -47,7 +51,7 @@ struct Chunk {
     memory: Arc<RecordMemory>,
     /// The first word of its first page.
     start: usize,
-    slots: Box<[Arc<ReaderSlot>]>,
+    slots: Box<[OnceLock<Arc<ReaderSlot>>]>,
     /// For each page, whether this process owns it.
     owned: Box<[AtomicBool]>,
 }
@@ -55,12 +59,7 @@ struct Chunk {
 impl Chunk {
     /// The chunk of so many pages that begins at a word of `memory`.
     fn new((memory, start): (Arc<RecordMemory>, usize), pages: usize) -> Chunk {
-        let slot = |index: usize| {
-            let (page, offset) = (index / PAGE_SLOTS, index % PAGE_SLOTS);
-            let line = RecordLine::of(&memory, start + page * READER_PAGE_WORDS + (1 + offset) * LINE_WORDS);
-            Arc::new(ReaderSlot::new(SlotCache::default(), line))
-        };
-        let slots = (0..pages * PAGE_SLOTS).map(slot).collect();
+        let slots = (0..pages * PAGE_SLOTS).map(|_| OnceLock::new()).collect();
         let owned = (0..pages).map(|_| AtomicBool::new(false)).collect();
         Chunk { memory, start, slots, owned }
     }
@@ -80,8 +79,51 @@ impl Chunk {
         word.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    fn slots_of(&self, page: usize) -> &[Arc<ReaderSlot>] {
-        &self.slots[page * PAGE_SLOTS..(page + 1) * PAGE_SLOTS]
+    /// The first word of a slot.
+    fn line_of(&self, index: usize) -> usize {
+        let (page, offset) = (index / PAGE_SLOTS, index % PAGE_SLOTS);
+        self.start + page * READER_PAGE_WORDS + (1 + offset) * LINE_WORDS
+    }
+
+    /// The words of the slots of a page.
+    fn words_of(&self, page: usize) -> impl Iterator<Item = SlotWords<'_>> {
+        (page * PAGE_SLOTS..(page + 1) * PAGE_SLOTS).map(|index| {
+            let line = self.line_of(index);
+            SlotWords(&self.memory[line..line + LINE_WORDS])
+        })
+    }
+
+    /// A slot, which is made on first use.
+    fn slot(&self, index: usize) -> &Arc<ReaderSlot> {
+        self.slots[index].get_or_init(|| {
+            let line = RecordLine::of(&self.memory, self.line_of(index));
+            Arc::new(ReaderSlot::new(SlotCache::default(), line))
+        })
+    }
+
+    /// The slots of a page that were made.
+    fn made_slots_of(&self, page: usize) -> impl Iterator<Item = &Arc<ReaderSlot>> {
+        self.slots[page * PAGE_SLOTS..(page + 1) * PAGE_SLOTS].iter().filter_map(OnceLock::get)
+    }
+}
+
+/// The words of a slot, of this process or another one.
+pub(super) struct SlotWords<'a>(&'a [AtomicU64]);
+
+impl SlotWords<'_> {
+    /// The word that the owner of the slot shows, or [`FREE`](owned_cell::FREE).
+    pub(super) fn word(&self) -> u64 {
+        self.0[0].load(Ordering::Acquire)
+    }
+
+    /// The words that the owner has stored beside it.
+    pub(super) fn notes(&self) -> [u64; LINE_WORDS - 1] {
+        std::array::from_fn(|index| self.0[1 + index].load(Ordering::Relaxed))
+    }
+
+    /// Frees the slot. Before any owner takes it.
+    fn reset(&self) {
+        self.0[0].store(owned_cell::FREE, Ordering::SeqCst);
     }
 }
 
@@ -169,7 +211,7 @@ impl ReaderPages {
         if owner != NO_OWNER && !self.is_dead(owner) || !chunk.change_owner(page, owner, self.own_name()) {
             return false;
         }
-        chunk.slots_of(page).iter().for_each(|slot| slot.reset());
+        chunk.words_of(page).for_each(|words| words.reset());
         chunk.owned[page].store(true, Ordering::Release);
         true
     }
@@ -222,9 +264,18 @@ impl ReaderPages {
         }
     }
 
-    /// The slots of a chunk that `take` was called for.
-    pub(crate) fn slots_of_chunk(&self, number: usize) -> &[Arc<ReaderSlot>] {
-        self.chunks[number].get().map_or(&[], |chunk| &chunk.slots)
+    /// A slot that `take` was called for.
+    pub(crate) fn slot(&self, index: usize) -> &Arc<ReaderSlot> {
+        let (number, offset) = chunk_of(index);
+        match self.chunks[number].get() {
+            Some(chunk) => chunk.slot(offset),
+            None => unreachable!("the slot {index} is in no chunk"),
+        }
+    }
+
+    /// How many slots a chunk has.
+    pub(crate) fn slots_of_chunk(&self, number: usize) -> usize {
+        self.chunks[number].get().map_or(0, |chunk| chunk.slots.len())
     }
 
     /// A chunk, which is made on first use. `None` if it cannot be made.
@@ -280,18 +331,18 @@ impl ReaderPages {
         chunk.and_then(|chunk| chunk.owned.get(offset / PAGE_SLOTS)).is_some_and(|owned| owned.load(Ordering::Acquire))
     }
 
-    /// The slots of this process.
+    /// The slots of this process that a transaction has used.
     pub(super) fn own_slots(&self) -> impl Iterator<Item = &Arc<ReaderSlot>> {
         let chunks = self.chunks.iter().map_while(|chunk| chunk.get());
         chunks.flat_map(|chunk| {
             let own = (0..chunk.pages()).filter(|&page| chunk.owned[page].load(Ordering::Acquire));
-            own.flat_map(|page| chunk.slots_of(page))
+            own.flat_map(|page| chunk.made_slots_of(page))
         })
     }
 
-    /// Calls `see` with each slot of a page that has an owner, and this owner. False if not all
+    /// Calls `see` with the words of each slot of a page that has an owner, and this owner. False if not all
     /// pages can be seen.
-    pub(super) fn see_all(&self, mut see: impl FnMut(u64, &ReaderSlot)) -> bool {
+    pub(super) fn see_all(&self, mut see: impl FnMut(u64, &SlotWords<'_>)) -> bool {
         let known = || self.chunks.iter().take_while(|chunk| chunk.get().is_some()).count();
         let count = if self.shared.is_some() { self.live.chunks().min(CHUNKS) } else { known() };
         (0..count).all(|number| {
@@ -302,7 +353,7 @@ impl ReaderPages {
                     return false;
                 }
                 if owner != NO_OWNER {
-                    chunk.slots_of(page).iter().for_each(|slot| see(owner, slot));
+                    chunk.words_of(page).for_each(|words| see(owner, &words));
                 }
             }
             true

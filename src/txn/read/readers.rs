@@ -108,8 +108,13 @@ impl Readers {
         self.pages.why_no_more()
     }
 
-    /// The slots of a chunk that `take` was called for.
-    pub(crate) fn slots_of_chunk(&self, number: usize) -> &[Arc<ReaderSlot>] {
+    /// A slot that `take` was called for.
+    pub(crate) fn slot(&self, index: usize) -> &Arc<ReaderSlot> {
+        self.pages.slot(index)
+    }
+
+    /// How many slots a chunk has.
+    pub(crate) fn slots_of_chunk(&self, number: usize) -> usize {
         self.pages.slots_of_chunk(number)
     }
 
@@ -190,10 +195,7 @@ mod tests {
     }
 
     fn take(readers: &Readers, txn: u64) -> Option<CellOwner<ReaderSlot, SlotCache>> {
-        readers.take(|index| {
-            let (number, offset) = chunk_of(index);
-            CellOwner::take(&readers.slots_of_chunk(number)[offset], |slot| slot, txn)
-        })
+        readers.take(|index| CellOwner::take(readers.slot(index), |slot| slot, txn))
     }
 
     #[test]
@@ -203,11 +205,7 @@ mod tests {
         assert_eq!(taken.len(), FIRST_CHUNK * 7);
         let all: Vec<_> = readers.pages.own_slots().collect();
         for (index, slot) in all.iter().enumerate() {
-            let (number, offset) = chunk_of(index);
-            assert!(
-                readers.pages.is_own(index) && Arc::ptr_eq(&readers.slots_of_chunk(number)[offset], slot),
-                "slot {index}"
-            );
+            assert!(readers.pages.is_own(index) && Arc::ptr_eq(readers.slot(index), slot), "slot {index}");
         }
         assert!(!readers.pages.is_own(usize::MAX));
         assert!(!readers.pages.is_own(all.len()));

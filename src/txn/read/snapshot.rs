@@ -42,11 +42,14 @@ struct PooledSlot {
 }
 
 /// The pooled slots of one database handle and its clones, one for each slot of the environment.
-/// A chunk of them is made on first use and never removed.
+/// Each is made on first use and never removed.
 pub(crate) struct ReadPool {
     env: Arc<Env>,
-    chunks: [OnceLock<Box<[Arc<PooledSlot>]>>; CHUNKS],
+    chunks: [OnceLock<PooledChunk>; CHUNKS],
 }
+
+/// The pooled slots of a chunk.
+type PooledChunk = Box<[OnceLock<Arc<PooledSlot>>]>;
 
 impl ReadPool {
     pub(crate) fn new(env: Arc<Env>) -> ReadPool {
@@ -79,11 +82,21 @@ impl ReadPool {
 
     fn pooled_slot(&self, index: usize) -> &Arc<PooledSlot> {
         let (number, offset) = chunk_of(index);
+        let made = self.chunks[number].get().and_then(|chunk| chunk[offset].get());
+        made.unwrap_or_else(|| self.make_pooled_slot(index))
+    }
+
+    #[cold]
+    fn make_pooled_slot(&self, index: usize) -> &Arc<PooledSlot> {
+        let (number, offset) = chunk_of(index);
         let chunk = self.chunks[number].get_or_init(|| {
-            let slots = self.env.readers.slots_of_chunk(number).iter();
-            slots.map(|slot| Arc::new(PooledSlot { env: Arc::clone(&self.env), slot: Arc::clone(slot) })).collect()
+            let slots = 0..self.env.readers.slots_of_chunk(number);
+            slots.map(|_| OnceLock::new()).collect()
         });
-        &chunk[offset]
+        chunk[offset].get_or_init(|| {
+            let slot = Arc::clone(self.env.readers.slot(index));
+            Arc::new(PooledSlot { env: Arc::clone(&self.env), slot })
+        })
     }
 
     #[cold]
