@@ -3,19 +3,18 @@
 //! Floor: catalog. The catalog is a B+tree of its own (tree 0) from table name to [`TableRecord`].
 //! Records are plain bytes, so that recovery, check and tools need no codec.
 //!
-//! `txn/write/tables.rs` makes the record of a new table and sets its flags (`new_record`).
-//! [`TableRecord::known_flags`] refuses flags that are not in `flags::KNOWN`; all code that opens a
-//! table calls it first.
-//!
-//! A new flag has to be added in four places: `flags::KNOWN`, `new_record`, `db/compact.rs` (which
-//! copies no flags today), and an operation of the commit log (`txn/log/operations.rs`; the
-//! operation that makes a table has no flags), or replay would lose the flag.
+//! `spec.rs` says how a table is opened ([`TableSpec`]), and has the flags. `txn/write/tables.rs`
+//! makes the record of a new table, with the flags of the spec. [`TableRecord::known_flags`]
+//! refuses flags that are not in `flags::KNOWN`; all code that opens a table calls it first. The
+//! commit log, compaction and salvage carry flags without looking at them; `flags::features` says
+//! which required feature a flag needs.
 //!
 //! Record, little-endian:
 //!
 //! ```text
 //! 0 u8 version (1)  1 u32 flags  5 u32 tree id  9 u48 root page  15 u32 root checksum  19 u8 height  20 u64 entries
 //! 28 u16 length of the key codec's name, the name, u16 length of the value codec's name, the name
+//!    u16 length of the key order's name, the name: only if the flags say that the order has a name
 //! ```
 //!
 //! Invariants:
@@ -26,24 +25,18 @@
 //! Failure: [`Error::Corrupt`] for malformed records, [`Error::Usage`] and [`Error::TooLarge`] for
 //! invalid names.
 
+mod spec;
+
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId};
 use crate::limits::MAX_TABLE_NAME_BYTES;
 use crate::page::layout::{get_u16, get_u32, get_u48, get_u64};
 use crate::page::meta::TreeRoot;
 
+pub(crate) use spec::{flags, Asked, TableSpec};
+
 const RECORD_VERSION: u8 = 1;
 const FIXED_BYTES: usize = 28;
-
-/// Flag bits of a table record. This build sets none, and refuses a table with any.
-pub(crate) mod flags {
-    /// Reserved: sorted duplicate values per key.
-    pub(crate) const MULTIMAP: u32 = 1;
-    /// Reserved: two bits for the key order (0 bytewise, 1 reversed bytes, 2 native integer).
-    pub(crate) const KEY_ORDER: u32 = 0b110;
-    /// Flags that this build supports.
-    pub(crate) const KNOWN: u32 = 0;
-}
 
 /// The value of a table in the catalog.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,12 +45,16 @@ pub(crate) struct TableRecord {
     pub(crate) root: TreeRoot,
     pub(crate) key_codec: String,
     pub(crate) value_codec: String,
+    /// The name of the order of keys. Empty unless the flags say that it has one.
+    pub(crate) key_order: String,
 }
 
 impl TableRecord {
     /// Encodes the record.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(FIXED_BYTES + 4 + self.key_codec.len() + self.value_codec.len());
+        let names = [&self.key_codec, &self.value_codec, &self.key_order];
+        let names = &names[..if flags::is_order_named(self.flags) { 3 } else { 2 }];
+        let mut bytes = Vec::with_capacity(FIXED_BYTES + names.iter().map(|name| 2 + name.len()).sum::<usize>());
         bytes.push(RECORD_VERSION);
         bytes.extend(self.flags.to_le_bytes());
         bytes.extend(self.root.tree.0.to_le_bytes());
@@ -65,7 +62,7 @@ impl TableRecord {
         bytes.extend(self.root.ptr.crc.to_le_bytes());
         bytes.push(self.root.height);
         bytes.extend(self.root.entries.to_le_bytes());
-        for name in [&self.key_codec, &self.value_codec] {
+        for name in names {
             bytes.extend((name.len() as u16).to_le_bytes());
             bytes.extend(name.as_bytes());
         }
@@ -93,10 +90,44 @@ impl TableRecord {
         }
         let (key_codec, rest) = take_name(&bytes[FIXED_BYTES..]).ok_or_else(|| bad("malformed codec name"))?;
         let (value_codec, rest) = take_name(rest).ok_or_else(|| bad("malformed codec name"))?;
+        let flags = get_u32(bytes, 1);
+        let (key_order, rest) = match flags::is_order_named(flags) {
+            true => take_name(rest).ok_or_else(|| bad("malformed name of the key order"))?,
+            false => (String::new(), rest),
+        };
         if !rest.is_empty() {
             return Err(bad("bytes after its end"));
         }
-        Ok(TableRecord { flags: get_u32(bytes, 1), root, key_codec, value_codec })
+        Ok(TableRecord { flags, root, key_codec, value_codec, key_order })
+    }
+
+    /// Returns an error if the table cannot be opened as `spec` says.
+    pub(crate) fn check_spec(&self, name: &str, spec: TableSpec<'_>) -> Result<()> {
+        self.check_kind(name, spec)?;
+        self.check_codecs(name, spec.codecs)
+    }
+
+    /// Returns an error if a flag or the order of keys differs from those of `spec`, as far as they
+    /// are compared.
+    #[inline]
+    pub(crate) fn check_kind(&self, name: &str, spec: TableSpec<'_>) -> Result<()> {
+        let same_flags = (self.flags ^ spec.flags) & spec.compared == 0;
+        let same_order = spec.compared & flags::KEY_ORDER == 0 || self.key_order == spec.key_order;
+        match same_flags && same_order {
+            true => Ok(()),
+            false => Err(self.wrong_kind(name, spec)),
+        }
+    }
+
+    #[cold]
+    fn wrong_kind(&self, name: &str, spec: TableSpec<'_>) -> Error {
+        let compared = |flags: u32, order: &str| spec::kind_text(flags & spec.compared, order);
+        let (stored, asked) = (compared(self.flags, &self.key_order), compared(spec.flags, spec.key_order));
+        let (refused, remedy) = match spec.codecs {
+            Asked::Made(..) => ("was to be made", "choose another name, or drop the table first"),
+            _ => ("was opened", "open it as what it is"),
+        };
+        Error::usage(format!("table '{name}' is {stored} and {refused} as {asked}; {remedy}"))
     }
 
     /// Returns an error if the table cannot be opened as `asked`.
@@ -134,39 +165,29 @@ impl TableRecord {
 
     /// Returns an error if a flag is set that this build does not know: then it cannot read this
     /// kind of table.
+    #[inline]
     pub(crate) fn known_flags(&self, name: &str) -> Result<()> {
-        if self.flags & !flags::KNOWN == 0 {
-            return Ok(());
-        }
-        let kind = match self.flags {
-            bits if bits & flags::MULTIMAP != 0 => "a multimap table",
-            bits if bits & flags::KEY_ORDER != 0 => "a table with another key order",
-            _ => "a table of an unknown kind",
-        };
-        Err(Error::usage(format!("table '{name}' is {kind}, which needs a newer release of Mapleaf")))
+        check_flags(name, self.flags)
     }
 }
 
-/// How a table is opened. An empty codec name means that keys, or values, have no type.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked<'a> {
-    /// As bytes, whatever codecs the table has.
-    Bytes,
-    /// With these codecs for keys and values. Keys or values without a type also open as `str` or
-    /// `bytes`.
-    Types(&'a str, &'a str),
-    /// Only if the table was created with exactly these codecs.
-    Made(&'a str, &'a str),
+/// Returns an error if a flag is set that this build does not know.
+#[inline]
+pub(crate) fn check_flags(name: &str, flags: u32) -> Result<()> {
+    match flags & !flags::KNOWN {
+        0 => Ok(()),
+        unknown => Err(unknown_flags(name, unknown)),
+    }
 }
 
-impl<'a> Asked<'a> {
-    /// Returns the key and value codec with which a missing table is created.
-    pub(crate) fn codecs_of_new(self) -> (&'a str, &'a str) {
-        match self {
-            Asked::Bytes => ("", ""),
-            Asked::Types(key, value) | Asked::Made(key, value) => (key, value),
-        }
-    }
+#[cold]
+fn unknown_flags(name: &str, unknown: u32) -> Error {
+    let kind = match unknown {
+        bits if bits & flags::MULTIMAP != 0 => "a multimap table",
+        bits if bits & flags::KEY_ORDER != 0 => "a table with another key order",
+        _ => "a table of an unknown kind",
+    };
+    Error::usage(format!("table '{name}' is {kind}, which needs a newer release of Mapleaf"))
 }
 
 /// Codecs with which keys or values without a type may be opened. `bytes` accepts any bytes; `str`
@@ -227,16 +248,46 @@ mod tests {
             },
             key_codec: "(str,u64)".into(),
             value_codec: String::new(),
+            key_order: String::new(),
         }
     }
 
     #[test]
     fn records_round_trip_and_every_truncation_is_refused() {
-        let bytes = record().encode();
-        assert_eq!(TableRecord::decode(&bytes).expect("decodes"), record());
-        for len in 0..bytes.len() {
-            assert!(TableRecord::decode(&bytes[..len]).is_err(), "{len}");
+        let named = TableRecord { flags: flags::NAMED_ORDER, key_order: "acme".into(), ..record() };
+        for record in [record(), TableRecord { flags: 9, ..record() }, named] {
+            let bytes = record.encode();
+            assert_eq!(TableRecord::decode(&bytes).expect("decodes"), record);
+            for len in 0..bytes.len() {
+                assert!(TableRecord::decode(&bytes[..len]).is_err(), "{len}");
+            }
         }
+    }
+
+    #[test]
+    fn a_table_opens_with_its_own_kind_and_order_only() {
+        let of = |flags, key_order: &str| TableRecord { flags, key_order: key_order.into(), ..record() };
+        let spec = |flags, key_order| TableSpec { flags, key_order, ..TableSpec::types("(str,u64)", "") };
+        let kinds = [(0, ""), (1, ""), (2, ""), (3, ""), (6, "a"), (6, "b")];
+        for (at, (flags, order)) in kinds.into_iter().enumerate() {
+            for (asked_at, (asked, asked_order)) in kinds.into_iter().enumerate() {
+                let opened = of(flags, order).check_spec("t", spec(asked, asked_order));
+                assert_eq!(opened.is_ok(), at == asked_at, "{flags} {order} as {asked} {asked_order}");
+            }
+            assert!(of(flags, order).check_spec("t", TableSpec::any()).is_ok());
+            assert_eq!(of(flags, order).check_spec("t", TableSpec::bytes()).is_ok(), flags & 1 == 0);
+        }
+        let text = |record: TableRecord, spec| record.check_spec("t", spec).expect_err("refused").to_string();
+        assert_eq!(
+            text(of(6, "a"), spec(2, "")),
+            "table 't' is a table with keys in the order 'a' and was opened as a table with keys in descending order; \
+             open it as what it is"
+        );
+        assert_eq!(
+            text(of(1, ""), TableSpec::made("(str,u64)", "")),
+            "table 't' is a multimap table with keys in bytewise order and was to be made as a table with keys in \
+             bytewise order; choose another name, or drop the table first"
+        );
     }
 
     #[test]

@@ -52,9 +52,9 @@ pub struct CompactReport {
 impl Db {
     /// Writes the newest committed state to a new database at `out`, with full pages in key order
     /// and no free pages, so that it is not larger than this one. The file appears complete and
-    /// durable, or not at all. Page size, tables and codecs are kept; the new database has a UUID
-    /// of its own. The new file gets the mode of this one's, and owner and group too if the kernel
-    /// permits it; it never has more rights.
+    /// durable, or not at all. Page size, tables, codecs and flags are kept; the new database has
+    /// a UUID of its own. The new file gets the mode of this one's, and owner and group too if the
+    /// kernel permits it; it never has more rights.
     ///
     /// Compaction uses one read transaction. Writers are not blocked; what they commit meanwhile is
     /// not in the new file, and pages that they free stay pending until it is done. Memory use does
@@ -114,7 +114,7 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     let page_size = txn.env().page_size;
     let tables = txn.table_records()?;
     // Check all tables before the first one is copied, so that the copy never silently lacks a
-    // table. Flags are not copied: this build knows none (`catalog::flags::KNOWN`).
+    // table.
     tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
     let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.root.entries));
     // A program that opens the source without the SIGBUS handler has a handler of its own, so the
@@ -163,11 +163,7 @@ impl Compaction<'_> {
         // An access that the kernel could not serve reads zeros, which look like damage: report the
         // fault instead.
         let damaged = |e: Error| self.txn.check_fault(Err(e)).map_err(|e| e.with_table(name));
-        let target = Target {
-            name: name.to_string(),
-            key_codec: record.key_codec.clone(),
-            value_codec: record.value_codec.clone(),
-        };
+        let target = Target::of(name, record);
         self.copy.make_table(&target).map_err(|e| e.of_file(self.out))?;
         let mut copied = 0u64;
         for entry in tree::Range::all(Tree::new(self.txn.pages(), &record.root)) {

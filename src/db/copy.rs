@@ -15,7 +15,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::catalog::Asked;
+use crate::catalog::{TableRecord, TableSpec};
 use crate::db::{Db, Options};
 use crate::error::{best_effort, Error, ErrorKind, Result};
 use crate::mapping::file;
@@ -29,12 +29,38 @@ use crate::txn::write::txn::RunningTxn;
 const BATCH_BYTES: usize = 32 << 20;
 const BATCH_ENTRIES: usize = 100_000;
 
-/// A table to write to: its name and the names of its codecs.
+/// A table to write to: its name, and how it is made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) key_codec: String,
     pub(crate) value_codec: String,
+    pub(crate) flags: u32,
+    pub(crate) key_order: String,
+}
+
+impl Target {
+    /// A table of this name with codecs, flags and key order of a record.
+    pub(crate) fn of(name: &str, record: &TableRecord) -> Target {
+        Target {
+            name: name.to_string(),
+            key_codec: record.key_codec.clone(),
+            value_codec: record.value_codec.clone(),
+            flags: record.flags,
+            key_order: record.key_order.clone(),
+        }
+    }
+
+    /// A table of this name without types and flags.
+    pub(crate) fn plain(name: &str) -> Target {
+        let [key_codec, value_codec, key_order] = [const { String::new() }; 3];
+        Target { name: name.to_string(), key_codec, value_codec, flags: 0, key_order }
+    }
+
+    fn spec(&self) -> TableSpec<'_> {
+        let made = TableSpec::made(&self.key_codec, &self.value_codec);
+        TableSpec { flags: self.flags, key_order: &self.key_order, ..made }
+    }
 }
 
 /// A database that is being filled.
@@ -126,7 +152,7 @@ impl Copy {
         let at = match &self.current {
             Some((_, at)) if is_open => *at,
             _ => {
-                let at = txn.open_table(&target.name, Asked::Made(&target.key_codec, &target.value_codec))?;
+                let at = txn.open_table(&target.name, target.spec())?;
                 self.current = Some((target.name.clone(), at));
                 at
             }

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use crate::catalog::Asked;
+use crate::catalog::TableSpec;
 use crate::error::{Error, Result};
 use crate::page::meta::TreeRoot;
 use crate::pager::read::snapshot_pages::SnapshotPages;
@@ -31,6 +31,7 @@ impl ReadTxn {
     /// `Usage` if the table was created with other codecs, `Corrupt` if the catalog cannot be read.
     pub fn table<K: KeyCodec, V: Codec>(&self, table: impl Borrow<Table<K, V>>) -> Result<ReadTable<K, V>> {
         let open = self.open_table(table.borrow().name())?;
+        open.check_kind(TableSpec::types("", ""))?;
         open.check_codecs(K::name, V::name)?;
         Ok(ReadTable { txn: self.clone(), open, types: PhantomData })
     }
@@ -40,7 +41,9 @@ impl ReadTxn {
     /// # Errors
     /// `Corrupt` if the catalog cannot be read.
     pub fn bytes_table(&self, name: &str) -> Result<ReadTable<&'static [u8], &'static [u8]>> {
-        Ok(ReadTable { txn: self.clone(), open: self.open_table(name)?, types: PhantomData })
+        let open = self.open_table(name)?;
+        open.check_kind(TableSpec::bytes())?;
+        Ok(ReadTable { txn: self.clone(), open, types: PhantomData })
     }
 
     /// Returns the value of a key without waiting for the disk, or an error of kind
@@ -56,7 +59,7 @@ impl ReadTxn {
     ) -> Result<Option<V::Item<'_>>> {
         let table = table.borrow();
         let Some(record) = self.find_table_nonblocking(table.name())? else { return Ok(None) };
-        record.check_codecs(table.name(), Asked::Types(&K::name(), &V::name()))?;
+        record.check_spec(table.name(), TableSpec::types(&K::name(), &V::name()))?;
         let key = K::encode_key(&key)?;
         let found = tree::get_nonblocking(self.pages(), &record.root, &key);
         let found = found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose());

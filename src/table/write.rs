@@ -10,7 +10,7 @@
 use std::borrow::Borrow;
 use std::ops::Deref;
 
-use crate::catalog::Asked;
+use crate::catalog::TableSpec;
 use crate::error::Result;
 use crate::table::codec::{Codec, KeyCodec};
 use crate::table::{Table, TableInfo, TableRef};
@@ -42,11 +42,11 @@ impl WriteTxn {
     /// # Ok::<(), mapleaf::Error>(())
     /// ```
     pub fn table<K: KeyCodec, V: Codec>(&self, table: impl Borrow<Table<K, V>>) -> Result<TableMut<'_, K, V>> {
-        self.table_mut(table.borrow().name(), Asked::Types(&K::name(), &V::name()))
+        self.table_mut(table.borrow().name(), TableSpec::types(&K::name(), &V::name()))
     }
 
-    fn table_mut<K, V>(&self, name: &str, asked: Asked<'_>) -> Result<TableMut<'_, K, V>> {
-        let (access, at) = self.open_to_write(name, asked)?;
+    fn table_mut<K, V>(&self, name: &str, spec: TableSpec<'_>) -> Result<TableMut<'_, K, V>> {
+        let (access, at) = self.open_to_write(name, spec)?;
         Ok(TableMut { table: TableRef::new(access), at })
     }
 
@@ -76,8 +76,8 @@ impl WriteTxn {
     /// # Ok::<(), mapleaf::Error>(())
     /// ```
     pub fn read_table<K: KeyCodec, V: Codec>(&self, table: impl Borrow<Table<K, V>>) -> Result<TableRef<'_, K, V>> {
-        let asked = Asked::Types(&K::name(), &V::name());
-        self.open_to_read(table.borrow().name(), asked).map(TableRef::new)
+        let (key, value) = (K::name(), V::name());
+        self.open_to_read(table.borrow().name(), TableSpec::types(&key, &value)).map(TableRef::new)
     }
 
     /// Opens any table for reading as bytes, whatever its codecs; for tools. Does not create it.
@@ -86,7 +86,7 @@ impl WriteTxn {
     /// `Usage` if the table is open for writing in this transaction, `Corrupt` if the catalog
     /// cannot be read.
     pub fn read_bytes_table(&self, name: &str) -> Result<TableRef<'_, &'static [u8], &'static [u8]>> {
-        self.open_to_read(name, Asked::Bytes).map(TableRef::new)
+        self.open_to_read(name, TableSpec::bytes()).map(TableRef::new)
     }
 
     /// Opens any table as bytes, whatever its codecs; for tools. Writes are not checked against its
@@ -97,7 +97,7 @@ impl WriteTxn {
     /// `Usage` if the table is open already in this transaction, `TooLarge` for its name, `Corrupt`
     /// if the catalog cannot be read.
     pub fn bytes_table(&self, name: &str) -> Result<TableMut<'_, &'static [u8], &'static [u8]>> {
-        self.table_mut(name, Asked::Bytes)
+        self.table_mut(name, TableSpec::bytes())
     }
 
     /// Creates a table with codecs of these names, for tools that know types only by name, and
@@ -125,7 +125,7 @@ impl WriteTxn {
         key_codec: &str,
         value_codec: &str,
     ) -> Result<TableMut<'_, &'static [u8], &'static [u8]>> {
-        self.table_mut(name, Asked::Made(key_codec, value_codec))
+        self.table_mut(name, TableSpec::made(key_codec, value_codec))
     }
 
     /// The catalog record of a table, as this transaction sees it; `None` if there is no

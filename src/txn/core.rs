@@ -35,7 +35,6 @@ pub(crate) struct Core {
     pub(crate) path: Arc<PathBuf>,
     pub(crate) page_size: usize,
     pub(crate) uuid: [u8; 16],
-    pub(crate) required_features: u64,
     pub(crate) optional_features: u64,
     pub(crate) read_only: bool,
     /// The process that opened the database. A child after `fork` has a copy that it must not use.
@@ -84,7 +83,6 @@ impl Core {
             path: Arc::new(path),
             page_size: meta.page_size as usize,
             uuid: meta.uuid,
-            required_features: meta.required,
             optional_features: meta.optional,
             read_only,
             process: fork::id(),
@@ -115,7 +113,7 @@ impl Core {
     pub(crate) fn meta_page_of(&self, state: &State) -> MetaPage {
         MetaPage {
             page_size: self.page_size as u32,
-            required: self.required_features,
+            required: state.features,
             optional: self.optional_features,
             uuid: self.uuid,
             txn: state.txn,

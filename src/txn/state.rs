@@ -24,6 +24,8 @@ pub(crate) struct State {
     /// The newest free-space records.
     pub(crate) free_list: ExtentPtr,
     pub(crate) next_tree: TreeId,
+    /// The required features of this state: bits of `meta::features`, below 2^32.
+    pub(crate) features: u64,
     /// The log, and where the first record after this state begins.
     pub(crate) log: LogDescriptor,
     /// The newest transaction up to this one that has to be durable before it is visible (P12).
@@ -43,7 +45,7 @@ impl State {
         words[8] = self.free_list.ptr.id.0;
         words[9] = u64::from(self.free_list.ptr.crc);
         words[10] = self.free_list.pages;
-        words[11] = u64::from(self.next_tree.0);
+        words[11] = u64::from(self.next_tree.0) | self.features << 32;
         words[12] = self.log.first.0;
         words[13] = self.log.pages;
         words[14] = self.log.epoch;
@@ -63,6 +65,7 @@ impl State {
             free_space: root_of([words[5], words[6], words[7]], TreeId::FREE_SPACE),
             free_list: ExtentPtr { ptr: PagePtr { id: PageId(words[8]), crc: words[9] as u32 }, pages: words[10] },
             next_tree: TreeId(words[11] as u32),
+            features: words[11] >> 32,
             log: LogDescriptor {
                 first: PageId(words[12]),
                 pages: words[13],
@@ -84,6 +87,7 @@ impl State {
             free_space: meta.free_space,
             free_list: meta.free_list,
             next_tree: meta.next_tree,
+            features: meta.required,
             log: meta.log,
             last_immediate: meta.txn,
             superseded: 0,
@@ -132,6 +136,7 @@ mod tests {
             free_space: root(TreeId::FREE_SPACE, 2),
             free_list: ExtentPtr { ptr: PagePtr { id: PageId(99), crc: 5 }, pages: 3 },
             next_tree: TreeId(77),
+            features: u64::from(u32::MAX),
             log: LogDescriptor { first: PageId(2), pages: 3, epoch: 4, start: 5, chain: 6 },
             last_immediate: TxnId(9),
             superseded: 10,

@@ -169,12 +169,7 @@ impl<'r> Rescue<'r> {
         // Leave out codec names that are too long for a record: a damaged record may have them.
         let limit = max_inline_value_bytes(self.pages.page_size());
         let record = record.filter(|record| record.encode().len() <= limit);
-        let codec = |of: fn(&TableRecord) -> &String| record.map_or_else(String::new, |it| of(it).clone());
-        let target = Target {
-            name: name.to_string(),
-            key_codec: codec(|record| &record.key_codec),
-            value_codec: codec(|record| &record.value_codec),
-        };
+        let target = record.map_or_else(|| Target::plain(name), |record| Target::of(name, record));
         self.copy.make_table(&target)?;
         self.names.insert(target.name.clone());
         let counts = SalvagedTable {

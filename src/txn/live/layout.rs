@@ -32,7 +32,7 @@ use crate::txn::state::STATE_WORDS;
 /// In the first word of a lock file: `mapleafL`.
 pub(crate) const MAGIC_VALUE: u64 = u64::from_le_bytes(*b"mapleafL");
 /// The layout that this release reads and writes.
-pub(crate) const LAYOUT_VALUE: u64 = 1;
+pub(crate) const LAYOUT_VALUE: u64 = 2;
 
 pub(crate) const MAGIC: usize = 0;
 pub(crate) const LAYOUT: usize = 1;

@@ -12,14 +12,18 @@
 //! 5 rename  name, new name
 //! 6 remove  table number, low, high           removes the keys from low on and below high; a bound
 //!                                             is one byte (0 none, 1 given) and the key if given
+//! 7 table   name, key codec, value codec, flags, key order
+//!                                             like 1, for a table with flags (`catalog::flags`); the
+//!                                             key order only if the flags say that it has a name
 //! ```
 //!
-//! A name, a codec, a key or a value is its length and its bytes. Operation 1 has no flags of the
-//! table: a new flag of `catalog::flags` that a program can set needs an operation that carries it,
-//! or replay would lose it.
+//! A name, a codec, a key order, a key or a value is its length and its bytes. A table without
+//! flags is recorded by operation 1, so that a file without such tables stays readable for releases
+//! that know no flags.
 //!
 //! Failure: a body that does not decode is `None` in [`Operations::next_operation`].
 
+use crate::catalog::{flags, TableRecord};
 use crate::hooks::{self, Mutant};
 use crate::page::log_record::HEADER_BYTES;
 
@@ -29,6 +33,7 @@ const DELETE: u8 = 3;
 const DROP: u8 = 4;
 const RENAME: u8 = 5;
 const REMOVE: u8 = 6;
+const TABLE_WITH_FLAGS: u8 = 7;
 
 /// The record of the running transaction. It is filled as long as it is small enough.
 #[derive(Debug, Default)]
@@ -108,11 +113,18 @@ impl TxnRecord {
     }
 
     /// Records that a table was opened or made. Returns its number in the record.
-    pub(crate) fn table(&mut self, name: &str, key_codec: &str, value_codec: &str) -> u32 {
-        if self.fits(name.len() + key_codec.len() + value_codec.len()) {
-            self.bytes.push(TABLE);
+    pub(crate) fn table(&mut self, name: &str, table: &TableRecord) -> u32 {
+        let TableRecord { flags, ref key_codec, ref value_codec, ref key_order, .. } = *table;
+        if self.fits(name.len() + key_codec.len() + value_codec.len() + key_order.len()) {
+            self.bytes.push(if flags == 0 { TABLE } else { TABLE_WITH_FLAGS });
             for part in [name, key_codec, value_codec] {
                 self.bytes(part.as_bytes());
+            }
+            if flags != 0 {
+                self.number(u64::from(flags));
+            }
+            if flags::is_order_named(flags) {
+                self.bytes(key_order.as_bytes());
             }
         }
         self.tables += 1;
@@ -195,7 +207,7 @@ impl TxnRecord {
 /// One operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Operation<'a> {
-    Table { name: &'a str, key_codec: &'a str, value_codec: &'a str },
+    Table { name: &'a str, key_codec: &'a str, value_codec: &'a str, flags: u32, key_order: &'a str },
     Put { table: u64, key: &'a [u8], value: &'a [u8] },
     Delete { table: u64, key: &'a [u8] },
     Drop { name: &'a str },
@@ -224,7 +236,7 @@ impl<'a> Operations<'a> {
         let (&tag, rest) = self.rest.split_first()?;
         let mut reader = Operations { rest };
         let operation = match tag {
-            TABLE => Operation::Table { name: reader.text()?, key_codec: reader.text()?, value_codec: reader.text()? },
+            TABLE | TABLE_WITH_FLAGS => reader.table(tag == TABLE_WITH_FLAGS)?,
             PUT => Operation::Put { table: reader.number()?, key: reader.bytes()?, value: reader.bytes()? },
             DELETE => Operation::Delete { table: reader.number()?, key: reader.bytes()? },
             DROP => Operation::Drop { name: reader.text()? },
@@ -234,6 +246,13 @@ impl<'a> Operations<'a> {
         };
         self.rest = reader.rest;
         Some(operation)
+    }
+
+    fn table(&mut self, has_flags: bool) -> Option<Operation<'a>> {
+        let (name, key_codec, value_codec) = (self.text()?, self.text()?, self.text()?);
+        let flags = if has_flags { u32::try_from(self.number()?).ok()? } else { 0 };
+        let key_order = if flags::is_order_named(flags) { self.text()? } else { "" };
+        Some(Operation::Table { name, key_codec, value_codec, flags, key_order })
     }
 
     fn number(&mut self) -> Option<u64> {
@@ -274,6 +293,14 @@ impl<'a> Operations<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::TreeId;
+    use crate::page::meta::TreeRoot;
+
+    fn table(key_codec: &str, value_codec: &str, flags: u32, key_order: &str) -> TableRecord {
+        let root = TreeRoot::empty(TreeId::FIRST_TABLE);
+        let [key_codec, value_codec, key_order] = [key_codec, value_codec, key_order].map(str::to_string);
+        TableRecord { flags, root, key_codec, value_codec, key_order }
+    }
 
     fn body(fill: impl FnOnce(&mut TxnRecord)) -> Vec<u8> {
         let mut record = TxnRecord::default();
@@ -286,8 +313,10 @@ mod tests {
     fn operations_are_read_as_they_were_recorded() {
         let long = vec![7; 300];
         let body = body(|record| {
-            assert_eq!(record.table("t", "str", "u64"), 0);
-            assert_eq!(record.table("u", "", ""), 1);
+            assert_eq!(record.table("t", &table("str", "u64", 0, "")), 0);
+            assert_eq!(record.table("u", &table("", "", 0, "")), 1);
+            assert_eq!(record.table("v", &table("a", "b", 1 << 31, "")), 2);
+            assert_eq!(record.table("w", &table("a", "b", flags::NAMED_ORDER, "acme")), 3);
             record.put(1, b"key", &long);
             record.delete(0, b"");
             record.drop_table("u");
@@ -303,8 +332,10 @@ mod tests {
         assert_eq!(
             found,
             [
-                Operation::Table { name: "t", key_codec: "str", value_codec: "u64" },
-                Operation::Table { name: "u", key_codec: "", value_codec: "" },
+                Operation::Table { name: "t", key_codec: "str", value_codec: "u64", flags: 0, key_order: "" },
+                Operation::Table { name: "u", key_codec: "", value_codec: "", flags: 0, key_order: "" },
+                Operation::Table { name: "v", key_codec: "a", value_codec: "b", flags: 1 << 31, key_order: "" },
+                Operation::Table { name: "w", key_codec: "a", value_codec: "b", flags: 6, key_order: "acme" },
                 Operation::Put { table: 1, key: b"key", value: &long },
                 Operation::Delete { table: 0, key: b"" },
                 Operation::Drop { name: "u" },
@@ -317,9 +348,10 @@ mod tests {
     #[test]
     fn no_bytes_make_the_reader_panic_and_every_cut_shows() {
         let whole = body(|record| {
-            let table = record.table("t", "str", "u64");
+            let table = record.table("t", &table("str", "u64", 0, ""));
             record.put(table, b"key", b"value");
             record.remove_range(table, Some(b"a"), None);
+            record.table("u", &self::table("str", "u64", flags::NAMED_ORDER, "acme"));
         });
         let read = |body: &[u8]| {
             let mut operations = Operations::new(body);
@@ -329,10 +361,10 @@ mod tests {
             }
             (count, operations.is_done())
         };
-        assert_eq!(read(&whole), (3, true));
+        assert_eq!(read(&whole), (4, true));
         for len in 0..whole.len() {
             let (count, is_done) = read(&whole[..len]);
-            assert!(count < 3, "{len}: {count} operations, done: {is_done}");
+            assert!(count < 4, "{len}: {count} operations, done: {is_done}");
         }
         let mut state = 1u64;
         for _ in 0..20_000 {
@@ -350,7 +382,7 @@ mod tests {
     fn a_record_goes_back_to_a_savepoint_also_after_recording_has_stopped() {
         let mut record = TxnRecord::default();
         record.begin(1000);
-        let table = record.table("t", "", "");
+        let table = record.table("t", &self::table("", "", 0, ""));
         record.put(table, b"a", b"1");
         let before = record.whole().expect("whole").clone();
         let outer = record.mark();
@@ -368,7 +400,7 @@ mod tests {
         record.put(table, b"d", &[3; 2000]);
         record.roll_back(&outer);
         assert_eq!(record.whole(), Some(&mut before.clone()));
-        assert_eq!(record.table("u", "", ""), 1);
+        assert_eq!(record.table("u", &self::table("", "", 0, "")), 1);
         record.release(&outer);
         record.give_up();
         assert!(record.bytes.is_empty());
@@ -378,7 +410,7 @@ mod tests {
     fn a_transaction_over_the_limit_has_no_record() {
         let mut record = TxnRecord::default();
         record.begin(1000);
-        let table = record.table("t", "", "");
+        let table = record.table("t", &self::table("", "", 0, ""));
         record.put(table, b"a", &[1; 500]);
         assert!(record.is_active());
         record.put(table, b"b", &[1; 500]);

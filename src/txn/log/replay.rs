@@ -21,7 +21,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::catalog::Asked;
+use crate::catalog::{self, Asked, TableSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PageId;
 use crate::mapping::{file, MapOptions, Mapping};
@@ -265,8 +265,9 @@ impl RunningTxn {
                 self.apply_waiting(waiting)?;
             }
             match operation {
-                Operation::Table { name, key_codec, value_codec } => {
-                    self.open_recorded(name, key_codec, value_codec)?;
+                Operation::Table { name, key_codec, value_codec, flags, key_order } => {
+                    let codecs = Asked::Made(key_codec, value_codec);
+                    self.open_recorded(name, TableSpec { codecs, flags, key_order, ..TableSpec::any() })?;
                     names.push(name.to_string());
                 }
                 Operation::Put { table, key, value } => {
@@ -304,10 +305,13 @@ impl RunningTxn {
         self.put_collected_entries(waiting.at, &mut waiting.puts).map(|_new| ())
     }
 
-    fn open_recorded(&mut self, name: &str, key_codec: &str, value_codec: &str) -> Result<usize> {
+    fn open_recorded(&mut self, name: &str, made: TableSpec<'_>) -> Result<usize> {
         match self.record_of(name)? {
-            Some(_) => self.open_table(name, Asked::Bytes),
-            None => self.open_table(name, Asked::Made(key_codec, value_codec)),
+            Some(_) => self.open_table(name, TableSpec::any()),
+            None => {
+                catalog::check_flags(name, made.flags)?;
+                self.open_table(name, made)
+            }
         }
     }
 

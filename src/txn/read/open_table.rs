@@ -17,7 +17,7 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::catalog::{Asked, TableRecord};
+use crate::catalog::{Asked, TableRecord, TableSpec};
 use crate::error::Result;
 use crate::hooks;
 use crate::ids::{TreeId, TxnId};
@@ -72,6 +72,11 @@ impl OpenTable {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns an error unless flags and key order are those of the table. Codecs are not compared.
+    pub(crate) fn check_kind(&self, spec: TableSpec<'_>) -> Result<()> {
+        self.record.as_ref().map_or(Ok(()), |record| record.check_kind(&self.name, spec))
     }
 
     /// Returns an error unless the codecs are those of the table.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::catalog::flags;
 use crate::error::{Error, Result};
 use crate::hooks::{self, Moment, Mutant};
 use crate::ids::TxnId;
@@ -275,7 +276,7 @@ impl RunningTxn {
         // A pass over a table that was left early may not have ended the write queue.
         let written = writer_of(&mut self.writer).pages.end_writing();
         self.note(None, written)?;
-        self.save_tables()?;
+        let features = self.save_tables()?;
         let log = self.next_log()?;
         let writer = writer_of(&mut self.writer);
         let by_checkpoint = self.makes_log || !writer.record.is_active() || log.pages == 0;
@@ -296,6 +297,7 @@ impl RunningTxn {
             free_space,
             free_list,
             next_tree: self.next_tree,
+            features: self.basis.latest.features | features,
             log,
             last_immediate: match self.durability {
                 Durability::Immediate => txn,
@@ -305,7 +307,10 @@ impl RunningTxn {
         }))
     }
 
-    fn save_tables(&mut self) -> Result<()> {
+    /// Puts the table records of changed tables into the catalog. Returns the features that these
+    /// tables need.
+    fn save_tables(&mut self) -> Result<u64> {
+        let mut features = 0;
         // With the hint, table records that are put in the order of their names fill the leaves of
         // the catalog.
         let mut hint = PutHint::default();
@@ -318,6 +323,7 @@ impl RunningTxn {
             let writer = writer_of(&mut self.writer);
             tree::seal_after_puts(&mut writer.pages, &mut table.record.root, &table.put_hint)
                 .map_err(|e| e.with_table(table.name()))?;
+            features |= flags::features(table.record.flags);
             let record = table.record.encode();
             TreeMut::new(&mut writer.pages, &mut self.catalog).put(
                 table.name().as_bytes(),
@@ -326,7 +332,7 @@ impl RunningTxn {
                 None,
             )?;
         }
-        Ok(())
+        Ok(features)
     }
 
     /// Ends the transaction: `state` is its committed state, `None` aborts. Releases the writer

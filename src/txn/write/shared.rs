@@ -26,7 +26,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::catalog::{Asked, TableRecord};
+use crate::catalog::{TableRecord, TableSpec};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
 use crate::page::meta::TreeRoot;
@@ -205,17 +205,17 @@ impl WriteTxn {
     }
 
     /// Opens a table for writing, and makes it if it does not exist. Returns its number too.
-    pub(crate) fn open_to_write(&self, name: &str, asked: Asked<'_>) -> Result<(TableAccess<'_>, usize)> {
+    pub(crate) fn open_to_write(&self, name: &str, spec: TableSpec<'_>) -> Result<(TableAccess<'_>, usize)> {
         let mut running = self.running.borrow_mut();
-        let at = running.open_table(name, asked)?;
+        let at = running.open_table(name, spec)?;
         let table = &running.tables[at];
         let (guard, root) = (table.handles.begin_writing()?, table.record.root);
         Ok((TableAccess { txn: self, guard, root }, at))
     }
 
     /// Opens a table for reading. Does not make it.
-    pub(crate) fn open_to_read(&self, name: &str, asked: Asked<'_>) -> Result<TableAccess<'_>> {
-        let (guard, root) = self.running.borrow_mut().open_to_read(name, asked)?;
+    pub(crate) fn open_to_read(&self, name: &str, spec: TableSpec<'_>) -> Result<TableAccess<'_>> {
+        let (guard, root) = self.running.borrow_mut().open_to_read(name, spec)?;
         Ok(TableAccess { txn: self, guard, root })
     }
 

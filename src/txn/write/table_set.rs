@@ -329,6 +329,7 @@ mod tests {
             root: TreeRoot::empty(TreeId(tree)),
             key_codec: "bytes".into(),
             value_codec: "bytes".into(),
+            key_order: String::new(),
         }
     }
 

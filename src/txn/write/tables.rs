@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::catalog::{self, Asked, TableRecord};
+use crate::catalog::{self, TableRecord, TableSpec};
 use crate::error::{Error, Result};
 use crate::ids::TreeId;
 use crate::limits;
@@ -20,24 +20,24 @@ use crate::txn::write::handles::{HandleGuard, TableHandles};
 use crate::txn::write::txn::{writer_of, RunningTxn};
 
 impl RunningTxn {
-    /// Opens a table by name, if the codecs in `asked` fit those of the table. If there is no such
-    /// table, makes it with the codecs in `asked`.
-    pub(crate) fn open_table(&mut self, name: &str, asked: Asked<'_>) -> Result<usize> {
+    /// Opens a table by name, if codecs and flags of the table are those of `spec`. If there is no
+    /// such table, makes it as `spec` says.
+    pub(crate) fn open_table(&mut self, name: &str, spec: TableSpec<'_>) -> Result<usize> {
         self.check_usable()?;
         if let Some(at) = self.tables.find(name) {
-            self.tables[at].record.check_codecs(name, asked)?;
+            self.tables[at].record.check_spec(name, spec)?;
             return Ok(at);
         }
         let found = self.find_record(name)?;
         let changed = found.is_none();
         let record = match found {
             Some(record) => {
-                record.check_codecs(name, asked)?;
+                record.check_spec(name, spec)?;
                 record
             }
             None => {
                 self.absent.get(name).map_or(Ok(()), |handles| handles.check_unused())?;
-                self.new_record(asked.codecs_of_new())?
+                self.new_record(spec)?
             }
         };
         let at = self.tables.add(name, record, changed, self.pages().lease());
@@ -48,9 +48,9 @@ impl RunningTxn {
         Ok(at)
     }
 
-    /// Opens a table for reading, if the codecs in `asked` fit those of the table. Returns what its
-    /// handles share, and its root. A table that does not exist is empty, and is not made.
-    pub(crate) fn open_to_read(&mut self, name: &str, asked: Asked<'_>) -> Result<(HandleGuard, TreeRoot)> {
+    /// Opens a table for reading, if codecs and flags of the table are those of `spec`. Returns
+    /// what its handles share, and its root. A table that does not exist is empty, and is not made.
+    pub(crate) fn open_to_read(&mut self, name: &str, spec: TableSpec<'_>) -> Result<(HandleGuard, TreeRoot)> {
         if self.tables.find(name).is_none() && self.record_of(name)?.is_none() {
             let handles = match self.absent.get(name) {
                 Some(handles) => Arc::clone(handles),
@@ -59,7 +59,7 @@ impl RunningTxn {
             self.absent.insert(name.to_string(), Arc::clone(&handles));
             return Ok((handles.begin_reading()?, TreeRoot::default()));
         }
-        let at = self.open_table(name, asked)?;
+        let at = self.open_table(name, spec)?;
         let table = &self.tables[at];
         Ok((table.handles.begin_reading()?, table.record.root))
     }
@@ -85,18 +85,22 @@ impl RunningTxn {
         Ok(record)
     }
 
-    fn new_record(&mut self, (key_codec, value_codec): (&str, &str)) -> Result<TableRecord> {
+    fn new_record(&mut self, spec: TableSpec<'_>) -> Result<TableRecord> {
+        let (key_codec, value_codec) = spec.codecs.codecs_of_new();
         let record = TableRecord {
-            flags: 0,
+            flags: spec.flags,
             root: TreeRoot::empty(self.next_tree),
             key_codec: key_codec.to_string(),
             value_codec: value_codec.to_string(),
+            key_order: spec.key_order.to_string(),
         };
-        let (names, size) = (key_codec.len() + value_codec.len(), record.encode().len());
+        let names = key_codec.len() + value_codec.len() + spec.key_order.len();
+        let size = record.encode().len();
         let limit = limits::max_inline_value_bytes(self.env.page_size) - (size - names);
         if names > limit {
             return Err(Error::usage(format!(
-                "the names of a table's codecs have {names} bytes together, and the limit is {limit}; give shorter ones"
+                "the names of a table's codecs and key order have {names} bytes together, and the limit is {limit}; give \
+                 shorter ones"
             )));
         }
         let next = self.next_tree.0.checked_add(1).ok_or_else(|| {
@@ -142,7 +146,7 @@ impl RunningTxn {
         if from == to {
             return Ok(());
         }
-        let at = self.open_table(from, Asked::Bytes)?;
+        let at = self.open_table(from, TableSpec::any())?;
         self.remove_from_catalog(from)?;
         let lease = self.pages().lease();
         self.tables.rename(at, to, lease);

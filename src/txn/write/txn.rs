@@ -392,7 +392,7 @@ impl RunningTxn {
         let number = match table.recorded {
             Some(number) => number,
             None => {
-                let number = record.table(table.name(), &table.record.key_codec, &table.record.value_codec);
+                let number = record.table(table.name(), &table.record);
                 table.recorded = Some(number);
                 number
             }
