@@ -58,7 +58,7 @@ pub fn records(db: &Db) -> Records {
     let env = db.env();
     let live = &env.live;
     let checkpoint = live.checkpoint();
-    let mut snapshots: Vec<u64> = env.readers.snapshots().iter().map(|txn| txn.0).collect();
+    let mut snapshots: Vec<u64> = env.readers.snapshots().0.iter().map(|txn| txn.0).collect();
     snapshots.sort_unstable();
     let published = live.published_txn();
     Records {

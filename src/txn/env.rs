@@ -226,7 +226,7 @@ impl Env {
     /// and reclaim").
     pub(crate) fn live_states(&self) -> LiveStates {
         if hooks::is(Mutant::EarlyReclaim) {
-            return LiveStates::new(self.readers.snapshots(), self.live.latest().txn);
+            return LiveStates::new(self.readers.snapshots().0, self.live.latest().txn);
         }
         let published = match hooks::is(Mutant::UnpublishedReused) {
             true => self.live.latest().txn,
@@ -234,7 +234,7 @@ impl Env {
         };
         hooks::note(published.0);
         hooks::reach(Moment::Reclaiming);
-        let mut states = self.readers.snapshots();
+        let (mut states, all_seen) = self.readers.snapshots();
         states.iter().for_each(|state| hooks::note(state.0));
         hooks::reach(Moment::SlotsRead);
         let checkpoint = self.live.checkpoint();
@@ -242,11 +242,12 @@ impl Env {
         states.extend(checkpoint.pinned);
         states.extend(checkpoint.in_doubt.filter(|_| !hooks::is(Mutant::UnpinnedEarly)).map(|(_, state)| state.txn));
         states.iter().for_each(|state| hooks::note(state.0));
-        if self.live.is_damaged() {
+        let mut live = LiveStates::new(states, published);
+        if !all_seen || self.live.is_damaged() {
             // What was read as an empty slot may be one that was lost. So no page is used again.
-            states.push(TxnId(0));
+            live.keep_all();
         }
-        LiveStates::new(states, published)
+        live
     }
 }
 
@@ -349,5 +350,24 @@ impl Drop for Env {
             lock.release(core.read_only);
         }
         drop(gate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A slot that was lost may have shown any state.
+    #[test]
+    fn no_page_is_used_again_after_the_live_records_were_damaged() {
+        let env = crate::txn::open::in_memory(&OpenSpec::default()).expect("opened");
+        let state = crate::txn::state::State { txn: TxnId(5), ..env.live.latest() };
+        env.live.add_state(&state);
+        env.live.store_latest(state.txn);
+        env.live.publish(state.txn);
+        let reach = || env.live_states().reach(TxnId(2), TxnId(4));
+        assert!(!reach());
+        env.live.note_damage();
+        assert!(reach());
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct LiveStates {
     /// All states from the published one to the latest one are needed too, because a checkpoint may
     /// make any of them durable (P7).
     published: TxnId,
+    /// It is not known which states are needed: every pending page counts as reached.
+    keeps_all: bool,
 }
 
 impl LiveStates {
@@ -30,21 +32,27 @@ impl LiveStates {
         if let Err(index) = states.binary_search(&published) {
             states.insert(index, published);
         }
-        LiveStates { states, others, published }
+        LiveStates { states, others, published, keeps_all: false }
+    }
+
+    /// From now on counts every pending page as reached: some states that are needed are not known.
+    pub(crate) fn keep_all(&mut self) {
+        self.keeps_all = true;
     }
 
     /// Whether a state besides the published one reaches such a page. If none does, the page can
     /// be used again as soon as the transaction that freed it is published.
     pub(crate) fn stays_reached(&self, born: TxnId, freed: TxnId) -> bool {
         let first = self.others.partition_point(|&state| state < born);
-        self.others.get(first).is_some_and(|&state| state < freed)
+        self.keeps_all || self.others.get(first).is_some_and(|&state| state < freed)
     }
 
     /// Whether a live state reaches a page that transaction `born` wrote and transaction `freed`
     /// freed: `born <= state < freed`. Also true if `freed` is after the published state (P7).
     pub(crate) fn reach(&self, born: TxnId, freed: TxnId) -> bool {
         let first = self.states.partition_point(|&state| state < born);
-        freed > self.published || self.states.get(first).is_some_and(|&state| state < freed)
+        let is_needed = self.states.get(first).is_some_and(|&state| state < freed);
+        is_needed || freed > self.published || self.keeps_all
     }
 
     /// Whether `state` is live.
@@ -53,10 +61,10 @@ impl LiveStates {
     }
 
     /// The live states before `freed`, ascending. `None` if `freed` is after the published state:
-    /// then new states before it may still become live (P7).
+    /// then new states before it may still become live (P7). `None` also if not all are known.
     pub(crate) fn all_before(&self, freed: TxnId) -> Option<&[TxnId]> {
         let before = self.states.partition_point(|&state| state < freed);
-        (freed <= self.published).then(|| &self.states[..before])
+        (freed <= self.published && !self.keeps_all).then(|| &self.states[..before])
     }
 }
 
@@ -78,5 +86,14 @@ mod tests {
         // A checkpoint may be writing any state between the published and the latest one, so pages
         // that they reach stay pending.
         assert!(live.reach(TxnId(31), TxnId(32)));
+    }
+
+    #[test]
+    fn every_pending_page_counts_as_reached_if_not_all_states_are_known() {
+        let mut live = LiveStates::new(vec![TxnId(5)], TxnId(30));
+        assert!(!live.reach(TxnId(6), TxnId(20)) && !live.stays_reached(TxnId(6), TxnId(20)));
+        live.keep_all();
+        assert!(live.reach(TxnId(6), TxnId(20)) && live.stays_reached(TxnId(6), TxnId(20)));
+        assert_eq!(live.all_before(TxnId(20)), None);
     }
 }
