@@ -188,6 +188,17 @@ impl Options {
         self
     }
 
+    /// Memory for indexes that lookups use instead of the upper levels of trees, in bytes, for all
+    /// tables of this database together. A table that is looked up often gets one, of about 20
+    /// bytes for each leaf; with less memory, one of fewer pages of a higher level. Indexes of
+    /// older states that read transactions still use are not counted. 0 turns them off. Default: a
+    /// 200th of the file, at least 1 MiB. [`Stats::index_bytes`](crate::Stats::index_bytes) says
+    /// how much is in use.
+    pub fn index_memory(mut self, bytes: u64) -> Options {
+        self.spec.index_memory = Some(bytes);
+        self
+    }
+
     /// Opens the database at a path.
     ///
     /// # Errors

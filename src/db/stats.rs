@@ -72,6 +72,9 @@ pub struct Stats {
     /// grow, which takes no memory. Includes windows that the file has outgrown but a read
     /// transaction still uses. See [`Options::window_size`](crate::Options::window_size).
     pub reserved_bytes: u64,
+    /// Memory of this process for indexes of tables, in bytes. See
+    /// [`Options::index_memory`](crate::Options::index_memory).
+    pub index_bytes: u64,
     /// Pages of the commit log; 0 if there is none.
     pub log_pages: u64,
     /// Bytes of the commit log with records after the last checkpoint. Opening after a crash
@@ -173,6 +176,7 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
         used_bytes: state.page_count * env.page_size as u64,
         mapped_bytes: env.mapping.read_map().len_bytes(),
         reserved_bytes: env.mapping.reserved_bytes(),
+        index_bytes: env.flat_indexes.bytes() as u64,
         log_pages: state.log.pages,
         log_used_bytes: log_used_bytes(env, state),
         checkpoints: env.checkpoints.load(Ordering::Relaxed),

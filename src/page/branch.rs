@@ -36,7 +36,7 @@ use super::layout::{
 use super::leaf::verify_gapless;
 use super::{bad, compare_prefix, heads};
 use crate::error::DecodeError;
-use crate::ids::{PageId, PagePtr};
+use crate::ids::{PageId, PagePtr, TxnId};
 
 /// A parsed branch page, read-only.
 #[derive(Clone, Copy)]
@@ -93,6 +93,11 @@ impl<'a> Branch<'a> {
     #[inline]
     pub(crate) fn count(&self) -> usize {
         self.count
+    }
+
+    /// The transaction that wrote the page.
+    pub(crate) fn born(&self) -> TxnId {
+        header::page_txn(self.page)
     }
 
     /// The level: one more than that of the children.

@@ -39,7 +39,7 @@ pub(crate) use edit::sift::{Sift, Sifted};
 pub(crate) use handle::{Tree, TreeMut};
 pub(crate) use load::bulk::Bulk;
 pub(crate) use load::sorted_run::SortedRun;
-pub(crate) use lookup::flat_index::{FlatIndex, PAGES_MAX};
+pub(crate) use lookup::flat_index::{FlatIndex, BYTES_PER_PAGE, PAGES_MAX};
 pub(crate) use lookup::many::GROUP;
 pub(crate) use lookup::nonblocking::get_nonblocking;
 pub(crate) use path::Side;

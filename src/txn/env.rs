@@ -108,9 +108,9 @@ impl Env {
         );
         Env {
             core: Arc::new(core),
+            flat_indexes: Arc::new(FlatIndexes::new(parts.opened.index_memory)),
             opened: parts.opened,
             readers,
-            flat_indexes: Arc::default(),
             writer: Mutex::new(None),
             has_writer: AtomicBool::new(false),
             background: Mutex::new(None),

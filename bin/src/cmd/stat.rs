@@ -90,6 +90,7 @@ fn figures_of(stats: &Stats, cache: &PageCache) -> Figures {
         ("used_bytes", json!(stats.used_bytes)),
         ("mapped_bytes", json!(stats.mapped_bytes)),
         ("reserved_bytes", json!(stats.reserved_bytes)),
+        ("index_bytes", json!(stats.index_bytes)),
         ("resident_bytes", json!(cache.resident_bytes)),
         ("dirty_bytes", json!(cache.dirty_bytes)),
         ("log_pages", json!(stats.log_pages)),

@@ -12,6 +12,10 @@
 //! The level is the lowest one with few enough pages. If the caller allows enough of them, that is
 //! the level of the leaves.
 //!
+//! A flat index notes the branches that it was made from. For another state of the same tree,
+//! `renew` copies what it has of the branches that both states share, and reads only the others
+//! (`renewal`).
+//!
 //! Invariants:
 //!   FLAT-1  the child that `child` returns is the one to which a descent through the branches
 //!           leads.
@@ -21,12 +25,21 @@
 //! `child` returns `None` for a key that the columns cannot place. In all these cases the caller
 //! descends through the branches.
 
+mod columns;
+mod renewal;
 #[cfg(test)]
 pub(crate) mod tests;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use columns::{Columns, COLUMNS_MAX};
+
 use crate::error::Result;
-use crate::ids::{PageId, PagePtr, MAX_U48};
+use crate::ids::{PageId, PagePtr, TxnId, MAX_U48};
 use crate::page::heads::{Vectors, WORDS};
 use crate::page::layout::{get_u32, get_u64, CHILD_BYTES, LEAF_ARRAY_BYTES, LEAF_HEADS};
+use crate::page::meta::TreeRoot;
 use crate::pager::PageRead;
 use crate::sys::prefetch;
 
@@ -34,18 +47,14 @@ use crate::tree::path::{branch_at, height_of};
 use crate::tree::Tree;
 
 /// Limits on the pages of a flat level, one for each step of `open_table`: built in little time;
-/// heads and pointers fit the second-level cache of a core; the maximum.
-pub(crate) const PAGES_MAX: [usize; 3] =
-    [WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS * WORDS - 1];
-/// Columns lie in this many first bytes of separators.
-const COLUMNS_MAX: usize = 24;
+/// heads and pointers fit the second-level cache of a core; the leaves of some gigabytes; the
+/// maximum.
+pub(crate) const PAGES_MAX: [usize; 4] = [WORDS.pow(3) - 1, WORDS.pow(4) - 1, WORDS.pow(5) - 1, WORDS.pow(6) - 1];
+/// More than the bytes of a flat index per page: a head, a pointer, hints, and its part of a
+/// source.
+pub(crate) const BYTES_PER_PAGE: usize = 20;
 /// Maximum number of bytes to prefetch at the start of a leaf.
 const LEAF_FRONT_BYTES_MAX: usize = 1024;
-/// Bytes of a word.
-const WORD: usize = 8;
-
-// The words at `Columns::places` cover every column.
-const _: () = assert!(COLUMNS_MAX <= 3 * WORD);
 
 /// Words that are compared together, in lines of the cache of their own.
 #[derive(Clone, Copy, Default)]
@@ -74,6 +83,32 @@ pub(crate) struct FlatIndex {
     /// Bytes of header, heads and slots of a leaf of average size.
     leaf_front_bytes: usize,
     columns: Columns,
+    /// The branches above the level, in order.
+    sources: Vec<Source>,
+    charge: Option<Charge>,
+}
+
+/// A branch that a flat index has the children of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Source {
+    ptr: PagePtr,
+    /// The transaction that wrote the branch. A page that is used again has a later one.
+    born: TxnId,
+    /// The number of its first child.
+    start: usize,
+}
+
+/// Counts the bytes of a flat index until it is dropped.
+#[derive(Debug)]
+struct Charge {
+    used: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for FlatIndex {
@@ -127,38 +162,74 @@ impl FlatIndex {
         }
         let mut parts = Parts::default();
         parts.push(root.ptr);
+        let mut sources = Vec::new();
         let mut level = height_of(root)?.saturating_sub(1);
         while level > 0 {
-            let Some(below) = children(pages, &parts, level, pages_max.min(PAGES_MAX[2]))? else { break };
-            (parts, level) = (below, level - 1);
+            let Some(below) = children(pages, &parts, level, pages_max.min(PAGES_MAX[3]))? else { break };
+            (parts, sources, level) = (below.0, below.1, level - 1);
         }
         if parts.pages.len() < 2 {
             return Ok(None);
         }
         let columns = Columns::of(&parts);
         let heads: Vec<u64> = parts.separators().map(|separator| columns.head(separator)).collect();
+        let children: Vec<_> = parts.pages.iter().map(|ptr| packed(*ptr)).collect();
+        Ok(FlatIndex::assemble(root, level, columns, &heads, &children, sources))
+    }
+
+    /// Makes a flat index of heads and pointers in order. `None` if the heads do not ascend.
+    fn assemble(
+        root: &TreeRoot,
+        level: usize,
+        columns: Columns,
+        heads: &[u64],
+        children: &[[u8; CHILD_BYTES]],
+        sources: Vec<Source>,
+    ) -> Option<FlatIndex> {
         let ascending = heads.windows(2).all(|pair| pair[0] < pair[1]);
         // Damage aside, heads that are equal come from columns that were left out.
-        if heads.windows(2).any(|pair| pair[0] > pair[1]) {
-            return Ok(None);
+        if !ascending && heads.windows(2).any(|pair| pair[0] > pair[1]) {
+            return None;
         }
-        let columns = Columns { exact: columns.exact && ascending, ..columns };
-        let heads = blocks(&heads);
+        let columns = columns.with_exact(columns.exact && ascending);
+        let heads = blocks(heads);
         let mut hints = vec![blocks(&last_of_each(&heads))];
         while hints[0].len() > 1 {
             hints.insert(0, blocks(&last_of_each(&hints[0])));
         }
-        let [first_hints] = hints.remove(0)[..] else { return Ok(None) };
+        let [first_hints] = hints.remove(0)[..] else { return None };
         let mut pages: Vec<Pages> =
             heads.into_iter().map(|heads| Pages { heads, children: [[0; CHILD_BYTES]; WORDS] }).collect();
-        for (at, ptr) in parts.pages.iter().enumerate() {
-            pages[at / WORDS].children[at % WORDS] = packed(*ptr);
+        for (pages, children) in pages.iter_mut().zip(children.chunks(WORDS)) {
+            pages.children[..children.len()].copy_from_slice(children);
         }
-        let page_count = parts.pages.len();
+        let page_count = children.len();
         // The file says this count, so it may be wrong: bound it.
         let entries = (root.entries / page_count as u64).min(LEAF_FRONT_BYTES_MAX as u64) as usize;
         let leaf_front_bytes = (LEAF_HEADS + LEAF_ARRAY_BYTES * entries).min(LEAF_FRONT_BYTES_MAX);
-        Ok(Some(FlatIndex { first_hints, hints, pages, page_count, level, leaf_front_bytes, columns }))
+        let charge = None;
+        Some(FlatIndex { first_hints, hints, pages, page_count, level, leaf_front_bytes, columns, sources, charge })
+    }
+
+    /// Number of the pages of the level.
+    pub(crate) fn page_count(&self) -> usize {
+        self.page_count
+    }
+
+    /// Adds the bytes of this flat index to `used` until it is dropped.
+    pub(crate) fn charge(&mut self, used: &Arc<AtomicUsize>) {
+        let bytes = self.bytes();
+        used.fetch_add(bytes, Ordering::Relaxed);
+        self.charge = Some(Charge { used: Arc::clone(used), bytes });
+    }
+
+    /// The bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let hints: usize = self.hints.iter().map(Vec::capacity).sum();
+        size_of::<FlatIndex>()
+            + hints * size_of::<Block>()
+            + self.pages.capacity() * size_of::<Pages>()
+            + self.sources.capacity() * size_of::<Source>()
     }
 
     /// Level of the pages.
@@ -253,14 +324,21 @@ fn unpacked(bytes: &[u8; CHILD_BYTES]) -> PagePtr {
     PagePtr { id: PageId(get_u64(bytes, 0) & MAX_U48), crc: get_u32(bytes, 6) }
 }
 
-/// The children of branches, if there are not too many.
-fn children<P: PageRead>(pages: &P, parts: &Parts, level: usize, pages_max: usize) -> Result<Option<Parts>> {
+/// The children of branches, if there are not too many, and what the branches are.
+fn children<P: PageRead>(
+    pages: &P,
+    parts: &Parts,
+    level: usize,
+    pages_max: usize,
+) -> Result<Option<(Parts, Vec<Source>)>> {
     let mut below = Parts::default();
+    let mut sources = Vec::with_capacity(parts.pages.len());
     for (at, ptr) in parts.pages.iter().enumerate() {
         let branch = branch_at(pages, *ptr, level)?;
         if below.pages.len() + branch.count() > pages_max {
             return Ok(None);
         }
+        sources.push(Source { ptr: *ptr, born: branch.born(), start: below.pages.len() });
         // The first child begins where its parent does.
         below.bytes.extend_from_slice(parts.separator(at));
         for at in 0..branch.count() {
@@ -270,7 +348,7 @@ fn children<P: PageRead>(pages: &P, parts: &Parts, level: usize, pages_max: usiz
             below.push(branch.child(at)?);
         }
     }
-    Ok(Some(below))
+    Ok(Some((below, sources)))
 }
 
 /// Divides into blocks, with the largest number after the last one.
@@ -284,145 +362,4 @@ fn blocks(heads: &[u64]) -> Vec<Block> {
 fn last_of_each(blocks: &[Block]) -> Vec<u64> {
     let (_, others) = blocks.split_last().unwrap_or((&Block([0; WORDS]), &[]));
     others.iter().map(|block| block.0[WORDS - 1]).collect()
-}
-
-/// Which bytes of a key form its word, and which values the other bytes must have.
-#[derive(Clone, Copy, Default)]
-struct Columns {
-    /// Up to two runs of columns.
-    runs: [KeyBytes; 2],
-    /// The bytes that all separators share in the other columns, in up to three words that lie at
-    /// `places`.
-    fixed: [u64; 3],
-    masks: [u64; 3],
-    places: [usize; 3],
-    /// Bytes that a key must have.
-    key_bytes: usize,
-    /// Whether the words order keys exactly as the whole separators do.
-    exact: bool,
-    has_fixed: bool,
-    has_two_runs: bool,
-    /// The columns are the first eight.
-    is_first_word: bool,
-}
-
-/// Neighbouring columns: `(word at place >> shift) & mask`.
-#[derive(Clone, Copy, Default)]
-struct KeyBytes {
-    place: usize,
-    shift: u32,
-    mask: u64,
-    bits: u32,
-}
-
-impl Columns {
-    fn of(parts: &Parts) -> Columns {
-        let separators = || parts.separators();
-        let longest = separators().map(<[u8]>::len).max().unwrap_or(0);
-        // The byte at this column of the first separator that is long enough, and whether another
-        // separator has a different one.
-        let column = |at: usize| {
-            let mut bytes = separators().filter_map(|separator| separator.get(at));
-            let first = bytes.next().copied().unwrap_or(0);
-            (first, bytes.any(|byte| *byte != first))
-        };
-        let columns: Vec<(u8, bool)> = (0..longest.min(COLUMNS_MAX)).map(column).collect();
-        let mut spans: Vec<(usize, usize)> = Vec::new();
-        let mut taken = 0;
-        let mut exact = true;
-        for at in (0..columns.len()).filter(|at| columns[*at].1) {
-            let count = spans.len();
-            match spans.last_mut() {
-                _ if taken == WORD => exact = false,
-                Some((_, end)) if *end == at => *end += 1,
-                _ if count == 2 => (exact, taken) = (false, WORD),
-                _ => spans.push((at, at + 1)),
-            }
-            taken = (taken + 1).min(WORD);
-        }
-        if let Some((_, end)) = spans.last_mut() {
-            // Bytes after the last column decide where all columns are equal.
-            if longest <= COLUMNS_MAX && longest - *end <= WORD - taken {
-                *end = longest;
-            }
-        }
-        if let [(0, end)] = &mut spans[..] {
-            // Columns that do not differ do no harm, and the first word of a key is already
-            // computed.
-            *end = WORD;
-        }
-        let end = spans.last().map_or(0, |(_, end)| *end);
-        let mut made = Columns { exact: exact && longest <= end, key_bytes: end.max(WORD), ..Columns::default() };
-        for (run, (start, end)) in made.runs.iter_mut().zip(&spans) {
-            *run = KeyBytes::of(*start, *end);
-        }
-        made.has_two_runs = spans.len() == 2;
-        made.is_first_word = spans == [(0, WORD)];
-        let last = end.saturating_sub(WORD);
-        made.places = [0, last.min(WORD), last];
-        for (at, (byte, _)) in columns.iter().enumerate().take(end) {
-            if spans.iter().any(|(start, end)| (*start..*end).contains(&at)) {
-                continue;
-            }
-            made.has_fixed = true;
-            let Some(which) = made.places.iter().position(|place| (*place..*place + WORD).contains(&at)) else {
-                continue;
-            };
-            let shift = 8 * (WORD - 1 - (at - made.places[which]));
-            made.fixed[which] |= u64::from(*byte) << shift;
-            made.masks[which] |= 0xff << shift;
-        }
-        made
-    }
-
-    /// The head of a separator; columns that it does not have are zero.
-    fn head(&self, separator: &[u8]) -> u64 {
-        let mut padded = [0; COLUMNS_MAX + WORD];
-        padded.iter_mut().zip(separator).for_each(|(to, from)| *to = *from);
-        let [first, second] = self.runs.map(|run| run.bytes(&padded).unwrap_or(0));
-        first.checked_shl(self.runs[1].bits).unwrap_or(0) | second
-    }
-
-    /// The word of a key of at least `key_bytes`. `None` if the key differs in the bytes that all
-    /// separators share.
-    #[inline(always)]
-    fn word(&self, key: &[u8]) -> Option<u64> {
-        if self.has_fixed {
-            let mut other = 0;
-            for at in 0..3 {
-                other |= (word_at(key, self.places[at])? ^ self.fixed[at]) & self.masks[at];
-            }
-            if other != 0 {
-                return None;
-            }
-        }
-        let word = self.runs[0].bytes(key)?;
-        if !self.has_two_runs {
-            return Some(word);
-        }
-        // Neither has all 64 bits.
-        Some(word << (self.runs[1].bits & 63) | self.runs[1].bytes(key)?)
-    }
-}
-
-impl KeyBytes {
-    fn of(start: usize, end: usize) -> KeyBytes {
-        let bits = 8 * (end - start) as u32;
-        KeyBytes {
-            place: end.saturating_sub(WORD),
-            shift: 8 * WORD.saturating_sub(end) as u32,
-            mask: u64::MAX.checked_shr(64 - bits).unwrap_or(0),
-            bits,
-        }
-    }
-
-    #[inline(always)]
-    fn bytes(&self, key: &[u8]) -> Option<u64> {
-        Some((word_at(key, self.place)? >> (self.shift & 63)) & self.mask)
-    }
-}
-
-#[inline(always)]
-fn word_at(key: &[u8], place: usize) -> Option<u64> {
-    key.get(place..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }

@@ -7,6 +7,7 @@ pub(super) mod pages;
 mod shapes;
 
 use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
 
 use super::*;
 use crate::ids::{PageId, TreeId};
@@ -24,6 +25,8 @@ struct ModelTree {
     model: BTreeMap<Vec<u8>, Vec<u8>>,
     put_hint: PutHint,
     append_hint: AppendHint,
+    /// The flat index of the leaves in the state before, renewed since the first one.
+    flat_index: Option<Rc<FlatIndex>>,
 }
 
 impl ModelTree {
@@ -34,6 +37,7 @@ impl ModelTree {
             model: BTreeMap::new(),
             put_hint: PutHint::default(),
             append_hint: AppendHint::default(),
+            flat_index: None,
         }
     }
 
@@ -207,8 +211,22 @@ impl ModelTree {
             assert!(cursor.prev().unwrap() == Some((key, value)), "backwards at {key:?}");
         }
         assert!(cursor.prev().unwrap().is_none());
+        self.renew_flat_index();
         self.get_many();
         stats
+    }
+
+    /// Renews the flat index of the state before. It must have the pages of one that is built.
+    fn renew_flat_index(&mut self) {
+        let built = FlatIndex::build(self.handle(), PAGES_MAX[1]).unwrap();
+        let before = self.flat_index.take();
+        let renewed = before.as_ref().and_then(|before| before.renew(self.handle(), PAGES_MAX[1]).unwrap());
+        if let Some(renewed) = &renewed {
+            let built = built.as_ref().expect("what can be renewed can be built");
+            let pages = |flat_index: &FlatIndex| (0..).map_while(|at| flat_index.page(at)).collect::<Vec<_>>();
+            assert_eq!((renewed.level(), pages(renewed)), (0, pages(built)));
+        }
+        self.flat_index = renewed.or(built).map(Rc::new);
     }
 
     /// All keys at once, and a neighbour of each that is mostly absent.
@@ -216,7 +234,8 @@ impl ModelTree {
         let behind: Vec<Vec<u8>> = self.model.keys().rev().map(|key| [key, &[0][..]].concat()).collect();
         let keys: Vec<&[u8]> = self.model.keys().zip(&behind).flat_map(|(key, behind)| [&key[..], behind]).collect();
         let flat_indexes = [2, 9, PAGES_MAX[1]].map(|pages_max| FlatIndex::build(self.handle(), pages_max).unwrap());
-        for flat_index in flat_indexes.iter().map(Option::as_ref).chain([None]) {
+        let all = flat_indexes.iter().map(Option::as_ref).chain([self.flat_index.as_deref(), None]);
+        for flat_index in all {
             let mut found = Vec::new();
             self.handle()
                 .get_many(flat_index, &keys, |value| {

@@ -107,6 +107,8 @@ pub(crate) struct OpenSpec {
     replay_from: Option<(Candidate, [Slot; 2])>,
     /// Number of held pages at which a checkpoint begins.
     pub(crate) held_pages: Option<u64>,
+    /// Bytes that flat indexes may take. `None`: a part of the file.
+    pub(crate) index_memory: Option<u64>,
 }
 
 impl Default for OpenSpec {
@@ -128,6 +130,7 @@ impl Default for OpenSpec {
             replay_to_damage: false,
             replay_from: None,
             held_pages: None,
+            index_memory: None,
         }
     }
 }

@@ -3,7 +3,11 @@
 //! Floor: txn. Each reader slot caches its own tables, but a flat index may take megabytes, and
 //! threads that use the same one share it in the processor's cache. So a reader that needs a flat
 //! index looks here before it builds one. The references here are weak: a flat index is freed with
-//! the last table that uses it.
+//! the last table that uses it. Only the newest one of the leaves of a table is kept, for some
+//! tables: readers of the next state renew it, which takes far less time than building one.
+//!
+//! All flat indexes together take no more memory than [`FlatIndexes::limit`], but for those of
+//! older states that readers still use.
 //!
 //! Invariants:
 //!   SHARE-1  one thread builds at a time. The other threads search without a flat index meanwhile,
@@ -15,12 +19,13 @@
 //! without flat indexes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, TryLockError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 
 use crate::hooks;
-use crate::ids::TxnId;
+use crate::ids::{TreeId, TxnId};
 use crate::page::meta::TreeRoot;
-use crate::tree::FlatIndex;
+use crate::tree::{FlatIndex, BYTES_PER_PAGE};
 
 /// A flat index is built from the state of this txn, this root, and at most so many pages.
 type Source = (TxnId, TreeRoot, usize);
@@ -29,11 +34,36 @@ type Source = (TxnId, TreeRoot, usize);
 #[derive(Debug, Default)]
 struct BuiltIndexes {
     by_source: HashMap<Source, Weak<FlatIndex>>,
+    /// The newest flat index of the leaves of some tables, the one used last at the end.
+    newest: Vec<Newest>,
     /// `remove_freed` does nothing before the map has so many items.
     remove_at: usize,
 }
 
+/// The flat index of the leaves of a table, in the state of this txn.
+#[derive(Debug)]
+struct Newest {
+    tree: TreeId,
+    txn: TxnId,
+    flat_index: Arc<FlatIndex>,
+}
+
+/// Tables of which the newest flat index is kept.
+const NEWEST_MAX: usize = 8;
+
 impl BuiltIndexes {
+    /// Keeps a flat index of the leaves of a table, unless there is one of a later state.
+    fn keep(&mut self, tree: TreeId, txn: TxnId, flat_index: &Arc<FlatIndex>) {
+        if flat_index.level() > 0 || self.newest.iter().any(|newest| newest.tree == tree && newest.txn > txn) {
+            return;
+        }
+        self.newest.retain(|newest| newest.tree != tree);
+        if self.newest.len() == NEWEST_MAX {
+            self.newest.remove(0);
+        }
+        self.newest.push(Newest { tree, txn, flat_index: Arc::clone(flat_index) });
+    }
+
     /// Removes freed flat indexes whenever the map has doubled. So each insertion pays for a
     /// constant number of removals.
     fn remove_freed(&mut self) {
@@ -53,9 +83,56 @@ const REMOVE_AT_MIN: usize = 32;
 
 /// The shared flat indexes of one open database.
 #[derive(Debug, Default)]
-pub(crate) struct FlatIndexes(Mutex<BuiltIndexes>);
+pub(crate) struct FlatIndexes {
+    built: Mutex<BuiltIndexes>,
+    /// Bytes that all of them take.
+    used: Arc<AtomicUsize>,
+    /// The option, if it was given.
+    limit: Option<u64>,
+}
+
+/// The part of a file that flat indexes may take by default, and the least.
+const LIMIT_ONE_OF: u64 = 200;
+const LIMIT_MIN: u64 = 1 << 20;
 
 impl FlatIndexes {
+    /// Flat indexes that take so many bytes together; `None`: a part of the file.
+    pub(crate) fn new(limit: Option<u64>) -> FlatIndexes {
+        FlatIndexes { limit, ..FlatIndexes::default() }
+    }
+
+    /// The bytes that flat indexes may take in a file of so many bytes.
+    fn limit(&self, file_bytes: u64) -> u64 {
+        self.limit.unwrap_or((file_bytes / LIMIT_ONE_OF).max(LIMIT_MIN))
+    }
+
+    /// The bytes that all flat indexes take now.
+    pub(crate) fn bytes(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How many pages another flat index may have, if `replaced` bytes will be freed.
+    pub(crate) fn pages_left(&self, file_bytes: u64, replaced: usize) -> usize {
+        let used = self.bytes().saturating_sub(replaced) as u64;
+        (self.limit(file_bytes).saturating_sub(used) / BYTES_PER_PAGE as u64) as usize
+    }
+
+    /// The lock, unless another thread builds.
+    fn try_built(&self) -> Option<MutexGuard<'_, BuiltIndexes>> {
+        match self.built.try_lock() {
+            Ok(built) => Some(built),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// The newest flat index of the leaves of a table.
+    pub(crate) fn newest(&self, tree: TreeId) -> Option<Arc<FlatIndex>> {
+        let built = self.try_built()?;
+        let newest = built.newest.iter().find(|newest| newest.tree == tree)?;
+        Some(Arc::clone(&newest.flat_index))
+    }
+
     /// Returns the flat index of a tree in the state of `txn`, of at most `pages_max` pages. If no
     /// thread has built it, `build` does. Returns `None` while another thread builds one, and
     /// `Some(None)` if the tree gains nothing by a flat index.
@@ -66,20 +143,20 @@ impl FlatIndexes {
         pages_max: usize,
         build: impl FnOnce() -> Option<FlatIndex>,
     ) -> Option<Option<Arc<FlatIndex>>> {
-        let mut built = match self.0.try_lock() {
-            Ok(built) => built,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        let mut built = self.try_built()?;
         hooks::count_step();
         let source = (txn, *root, pages_max);
         if let Some(shared) = built.by_source.get(&source).and_then(Weak::upgrade) {
             return Some(Some(shared));
         }
-        let flat_index = build().map(Arc::new);
+        let flat_index = build().map(|mut flat_index| {
+            flat_index.charge(&self.used);
+            Arc::new(flat_index)
+        });
         if let Some(flat_index) = &flat_index {
             built.remove_freed();
             built.by_source.insert(source, Arc::downgrade(flat_index));
+            built.keep(root.tree, txn, flat_index);
         }
         Some(flat_index)
     }
@@ -125,7 +202,10 @@ mod tests {
             let held: Vec<_> = (0..count).chain(0..count).map(get).collect();
             drop(held);
             (0..count).for_each(|tree| drop(get(tree)));
-            assert!(flat_indexes.0.lock().unwrap().by_source.len() as u64 <= count, "freed flat indexes are removed");
+            assert!(
+                flat_indexes.built.lock().unwrap().by_source.len() as u64 <= count,
+                "freed flat indexes are removed"
+            );
             (hooks::steps() - before) as f64 / count as f64
         };
         let (few, many) = (steps_each(1000), steps_each(20_000));

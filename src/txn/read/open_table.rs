@@ -7,7 +7,8 @@
 //! state.
 //!
 //! A cached table also has the flat index of its tree. Each step of `LOOKUPS_BEFORE` builds a
-//! larger one, down to the leaves if there are not too many.
+//! larger one, down to the leaves if there are not too many. If another state of the table has had
+//! one of the leaves, it is renewed instead, after few lookups.
 //!
 //! Invariants:
 //!   TABLE-1  a cached table belongs to the state of its txn. States do not change.
@@ -32,8 +33,11 @@ const TABLES_MAX: usize = 8;
 
 /// Lookups of a table before it builds a flat index of at most as many pages as `PAGES_MAX` says
 /// for this step. So many descents have taken longer than the build does.
-const LOOKUPS_BEFORE: [u32; STEPS] = [1 << 12, 1 << 16, 1 << 18];
+const LOOKUPS_BEFORE: [u32; STEPS] = [1 << 12, 1 << 16, 1 << 18, 1 << 20];
 const STEPS: usize = PAGES_MAX.len();
+/// A flat index is renewed after one lookup for so many of its pages: a lookup gains about a
+/// microsecond by it, and renewing takes some nanoseconds for each page.
+const PAGES_PER_LOOKUP: usize = 64;
 
 /// Returns the name of a codec.
 type CodecName = fn() -> String;
@@ -54,12 +58,18 @@ pub(crate) struct OpenTable {
     flat_indexes: Arc<FlatIndexes>,
     /// Lookups before the last step was taken. Not exact: threads may overwrite each other's count.
     lookups: AtomicU32,
+    /// After so many lookups, the flat index of another state is renewed. `u32::MAX`: there is
+    /// none.
+    renew_at: AtomicU32,
 }
 
 impl OpenTable {
     fn new(name: &str, txn: TxnId, record: Option<TableRecord>, flat_indexes: &Arc<FlatIndexes>) -> OpenTable {
+        let root = record.as_ref().map_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE), |record| record.root);
+        let newest = flat_indexes.newest(root.tree).filter(|_| record.is_some());
+        let renew_at = newest.map_or(u32::MAX, |newest| (newest.page_count() / PAGES_PER_LOOKUP) as u32);
         OpenTable {
-            root: record.as_ref().map_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE), |record| record.root),
+            root,
             name: name.into(),
             txn,
             record,
@@ -67,6 +77,7 @@ impl OpenTable {
             made: [const { OnceLock::new() }; STEPS],
             flat_indexes: Arc::clone(flat_indexes),
             lookups: AtomicU32::new(0),
+            renew_at: AtomicU32::new(renew_at),
         }
     }
 
@@ -105,12 +116,31 @@ impl OpenTable {
     fn count(&self, pages: &SnapshotPages, keys: u32) -> Option<&FlatIndex> {
         let lookups = self.lookups.load(Ordering::Relaxed).saturating_add(keys);
         self.lookups.store(lookups, Ordering::Relaxed);
-        if let Some(step) = self.made.iter().position(|made| made.get().is_none()) {
+        if lookups >= self.renew_at.load(Ordering::Relaxed) {
+            self.renew(pages);
+        } else if let Some(step) = self.made.iter().position(|made| made.get().is_none()) {
             if lookups >= LOOKUPS_BEFORE[step] {
                 self.make(pages, step);
             }
         }
         self.made.iter().rev().find_map(OnceLock::get)?.as_deref()
+    }
+
+    /// Renews the flat index of another state, unless another thread is building one.
+    #[cold]
+    #[inline(never)]
+    fn renew(&self, pages: &SnapshotPages) {
+        let Some(old) = self.flat_indexes.newest(self.root.tree).filter(|_| pages.all_served()) else { return };
+        let left = self.flat_indexes.pages_left(file_bytes(pages), old.bytes());
+        let renew = || old.renew(Tree::new(pages, &self.root), left.min(PAGES_MAX[STEPS - 1])).unwrap_or(None);
+        let Some(made) = self.flat_indexes.get(self.txn, &self.root, PAGES_MAX[STEPS - 1], renew) else { return };
+        // If it cannot be renewed, it is built from nothing.
+        self.renew_at.store(u32::MAX, Ordering::Relaxed);
+        if made.is_some() {
+            self.made.iter().for_each(|step| {
+                step.get_or_init(|| made.clone());
+            });
+        }
     }
 
     /// Builds the flat index of a step, unless another thread is building one.
@@ -120,17 +150,24 @@ impl OpenTable {
         if !pages.all_served() {
             return;
         }
+        let smaller = self.made[..step].last().and_then(|made| made.get()?.clone());
+        let left = self.flat_indexes.pages_left(file_bytes(pages), smaller.as_ref().map_or(0, |made| made.bytes()));
         // Ignore damage here: a lookup that meets it reports it.
-        let build = || FlatIndex::build(Tree::new(pages, &self.root), PAGES_MAX[step]).unwrap_or(None);
+        let build = || FlatIndex::build(Tree::new(pages, &self.root), PAGES_MAX[step].min(left)).unwrap_or(None);
         let Some(made) = self.flat_indexes.get(self.txn, &self.root, PAGES_MAX[step], build) else { return };
         // A smaller flat index may be worth using if a larger one is not.
-        let made = made.or_else(|| self.made[..step].last()?.get()?.clone());
+        let made = made.or(smaller);
         // Below the leaves there is nothing more to make flat.
         let is_last = made.as_ref().is_some_and(|flat_index| flat_index.level() == 0);
         for made_then in &self.made[step..=if is_last { STEPS - 1 } else { step }] {
             made_then.get_or_init(|| made.clone());
         }
     }
+}
+
+/// Bytes of the pages of a state.
+fn file_bytes(pages: &SnapshotPages) -> u64 {
+    pages.page_count() * pages.page_size() as u64
 }
 
 /// The tables of one state that a slot caches. Clones of a transaction may open tables at the same

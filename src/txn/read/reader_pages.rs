@@ -340,8 +340,8 @@ impl ReaderPages {
         })
     }
 
-    /// Calls `see` with the words of each slot of a page that has an owner, and this owner. False if not all
-    /// pages can be seen.
+    /// Calls `see` with the words of each slot of a page that has an owner, and this owner. False
+    /// if not all pages can be seen.
     pub(super) fn see_all(&self, mut see: impl FnMut(u64, &SlotWords<'_>)) -> bool {
         let known = || self.chunks.iter().take_while(|chunk| chunk.get().is_some()).count();
         let count = if self.shared.is_some() { self.live.chunks().min(CHUNKS) } else { known() };

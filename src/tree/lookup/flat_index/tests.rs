@@ -174,13 +174,13 @@ fn a_flat_index_answers_for_keys_of_common_forms() {
 
 #[test]
 fn the_lowest_level_with_few_enough_pages_is_made_flat() {
-    let [small, large, huge] = PAGES_MAX;
+    let [small, large, huge, _] = PAGES_MAX;
     for leaves in [3, 16, 17, 300, small, small + 1, 3 * small, large, large + 1, 3 * large, huge, huge + 1] {
         let separators: Vec<Vec<u8>> = (1..leaves as u32).map(|n| n.to_be_bytes().to_vec()).collect();
         let (tree, root) = tree_of(&separators, 40);
         for pages_max in [small, large, huge, usize::MAX] {
             let flat_index = FlatIndex::build(Tree::new(&tree, &root), pages_max).unwrap().unwrap();
-            assert_eq!(flat_index.level == 0, leaves <= pages_max.min(huge), "{leaves} of {pages_max}");
+            assert_eq!(flat_index.level == 0, leaves <= pages_max, "{leaves} of {pages_max}");
             assert!(flat_index.page_count <= pages_max);
             for key in separators.iter().step_by(leaves / 60 + 1).chain(separators.last()) {
                 let key = [key, &b"0000"[..]].concat();
@@ -204,8 +204,37 @@ fn a_flat_index_does_not_store_long_common_prefixes() {
     parts.push(root.ptr);
     let mut level = height_of(&root).unwrap() - 1;
     while level > 0 {
-        parts = children(&tree, &parts, level, PAGES_MAX[2]).unwrap().unwrap();
+        parts = children(&tree, &parts, level, PAGES_MAX[2]).unwrap().unwrap().0;
         level -= 1;
     }
     assert!(parts.bytes.len() <= parts.pages.len() * 32, "{} bytes for {} pages", parts.bytes.len(), parts.pages.len());
+}
+
+#[test]
+fn a_branch_whose_page_was_used_again_is_not_copied() {
+    let separators: Vec<Vec<u8>> = (1..1000u32).map(|n| n.to_be_bytes().to_vec()).collect();
+    let (tree, root) = tree_of(&separators, 40);
+    let tree = Tree::new(&tree, &root);
+    let built = FlatIndex::build(tree, PAGES_MAX[1]).unwrap().unwrap();
+    let pages = |flat_index: &FlatIndex| (0..1000).map(|at| flat_index.page(at).unwrap()).collect::<Vec<_>>();
+    let mut stale = FlatIndex::build(tree, PAGES_MAX[1]).unwrap().unwrap();
+    let start = stale.sources[3].start;
+    stale.pages[start / WORDS].children[start % WORDS] = packed(PagePtr { id: PageId(1), crc: 1 });
+    let copied = stale.renew(tree, PAGES_MAX[1]).unwrap().unwrap();
+    assert_eq!(copied.page(start).unwrap().id, PageId(1), "the branch has not changed");
+    stale.sources[3].born = stale.sources[3].born.next();
+    let renewed = stale.renew(tree, PAGES_MAX[1]).unwrap().unwrap();
+    assert_eq!(pages(&renewed), pages(&built));
+}
+
+#[test]
+fn a_renewal_is_refused_for_a_separator_that_other_bytes_decide() {
+    let named = |tenant: u8, n: u32| [&b"tenant-"[..], &[tenant], &n.to_be_bytes()].concat();
+    let first: Vec<Vec<u8>> = (1..500).map(|n| named(b'a', n)).collect();
+    let (tree, root) = tree_of(&first, 40);
+    let flat_index = FlatIndex::build(Tree::new(&tree, &root), PAGES_MAX[1]).unwrap().unwrap();
+    let both: Vec<Vec<u8>> = first.iter().cloned().chain((1..500).map(|n| named(b'b', n))).collect();
+    let (tree, root) = tree_of(&both, 40);
+    assert!(flat_index.renew(Tree::new(&tree, &root), PAGES_MAX[1]).unwrap().is_none());
+    assert!(flat_index.renew(Tree::new(&tree, &root), 30).unwrap().is_none(), "too many pages");
 }
