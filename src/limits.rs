@@ -13,12 +13,23 @@ pub(crate) const PAGE_SIZE_MAX: usize = 32768;
 pub(crate) const PAGE_SIZE_DEFAULT: usize = 4096;
 
 /// Bytes of each quarter page that are left for the overhead of entries, so that two entries with
-/// the largest key and the largest inline value always fit one leaf.
+/// the largest inline key and value always fit one leaf.
 const QUARTER_OVERHEAD: usize = 24;
 
-/// Longest key, in bytes: a quarter page minus overhead (1,000 for pages of 4 KiB).
-pub(crate) const fn max_key_bytes(page_size: usize) -> usize {
+/// Longest key, in bytes, with any page size: 64 KiB. More than URLs and paths need, and little
+/// enough that a transaction can hold several in memory.
+pub(crate) const MAX_KEY_BYTES: usize = 1 << 16;
+
+/// Longest key kept inside a page, in bytes: a quarter page minus overhead (1,000 for pages of 4
+/// KiB). Of a longer one, a long key, the page holds [`long_key_inline_bytes`].
+pub(crate) const fn max_inline_key_bytes(page_size: usize) -> usize {
     page_size / 4 - QUARTER_OVERHEAD
+}
+
+/// First bytes of a long key that lie inside its page (256 for pages of 4 KiB): enough to decide
+/// most searches, and few enough for more than a dozen long keys in a page.
+pub(crate) const fn long_key_inline_bytes(page_size: usize) -> usize {
+    page_size / 16
 }
 
 /// Longest value kept inside a leaf, in bytes; a longer one goes to an overflow extent.

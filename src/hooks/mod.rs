@@ -87,6 +87,8 @@ pub enum Mutant {
     ShortChecksum,
     /// A page is accepted if its own checksum is right, whatever checksum the pointer to it has.
     PointerUnchecked,
+    /// An overflow extent, which holds a long key or value, is accepted whatever bytes it has.
+    LongKeyUnchecked,
     /// The directory is not flushed after a file was created.
     NoDirectoryFlush,
     /// A new file is not flushed before it gets its name.

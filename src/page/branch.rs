@@ -5,10 +5,11 @@
 //! Child i holds the keys from separator i (included) to separator i + 1 (excluded). Separator 0
 //! stands for minus infinity and is not stored. Every other separator is the common prefix of the
 //! page followed by a *tail*. The first four bytes of the tail are the head; the bytes after those
-//! are the *rest*.
+//! are the *rest*. Of a long separator the page holds the first bytes (`key`): its tail ends with
+//! them, and goes on after the head.
 //!
 //! Invariants ([`Branch::parse`] checks BRANCH-1, [`Branch::verify`] the others):
-//!   BRANCH-1  kind, level > 0, flags 0, own id, count > 0; lower = 128 + 16 * count <= upper;
+//!   BRANCH-1  kind, level > 0, no unknown flag, own id, count > 0; lower = 128 + 16 * count <= upper;
 //!       `upper` is in the page, and before the prefix if that lies at the end of the page.
 //!   BRANCH-2  separators ascend strictly.
 //!   BRANCH-3  head 0 and slot 0 are zero; head i is the head of tail i, zero padded.
@@ -18,6 +19,7 @@
 //!             without gap or overlap.
 //!   BRANCH-6  hint k is the last head of block k, or `u32::MAX` if that block is not full.
 //!   BRANCH-7  children have page ids of at least 2.
+//!   BRANCH-8  a page with a long separator has the flag for it.
 //!
 //! Failure: as in `leaf`. A page that breaks BRANCH-2 to BRANCH-6 can lead to a wrong child, but
 //! never to a panic; the caller checks level, id and checksum of the child.
@@ -28,10 +30,11 @@ use std::cmp::Ordering;
 pub(crate) use super::branch_mut::{build, built_bytes, BranchMut, Child};
 
 use super::header::{self, PageKind};
+use super::key::{LongKey, PageKey, PageKeyBuf, WholeKeys};
 use super::layout::{
     get_u16, get_u32, get_u48, head_of, BRANCH_ARRAY_BYTES, BRANCH_HEADS, BRANCH_PREFIX, BRANCH_PREFIX_MAX,
-    CHILD_BYTES, COUNT, FLAGS, HEAD_BYTES, HINTS, HINT_COUNT, ID, KIND, LEVEL, LOWER, PREFIX_BYTES, REST_HEADER_BYTES,
-    SLOT_BYTES, UPPER,
+    CHILD_BYTES, COUNT, FLAGS, HEAD_BYTES, HINTS, HINT_COUNT, ID, KIND, LEVEL, LONG_KEYS_FLAG, LONG_KEY_PTR_BYTES,
+    LONG_REST, LOWER, PREFIX_BYTES, REST_HEADER_BYTES, SLOT_BYTES, UPPER,
 };
 use super::leaf::verify_gapless;
 use super::{bad, compare_prefix, heads};
@@ -46,6 +49,16 @@ pub(crate) struct Branch<'a> {
     count: usize,
     prefix_bytes: usize,
     upper: usize,
+}
+
+/// The rest of a separator.
+#[derive(Clone, Copy)]
+pub(super) struct Rest<'a> {
+    /// The bytes that the page holds after the head.
+    bytes: &'a [u8],
+    long: Option<LongKey>,
+    /// Bytes of the rest in the page, with its length.
+    pub(super) stored_bytes: usize,
 }
 
 /// End of the rests: the end of the page, or the start of a prefix that lies there.
@@ -71,7 +84,7 @@ impl<'a> Branch<'a> {
         // One conditional jump for all checks, since they almost never fail.
         let good = (bytes[KIND] == PageKind::Branch as u8)
             & (bytes[LEVEL] > 0)
-            & (get_u16(bytes, FLAGS) == 0)
+            & (get_u16(bytes, FLAGS) & !LONG_KEYS_FLAG == 0)
             & (get_u48(bytes, ID) == id.0)
             & (count > 0)
             & (lower == BRANCH_HEADS + BRANCH_ARRAY_BYTES * count)
@@ -104,6 +117,12 @@ impl<'a> Branch<'a> {
     #[inline]
     pub(crate) fn level(&self) -> u8 {
         header::page_level(self.page)
+    }
+
+    /// Whether the page may have long separators (BRANCH-8).
+    #[inline]
+    pub(crate) fn has_long_separators(&self) -> bool {
+        header::has_long_keys(self.page)
     }
 
     /// The whole page.
@@ -158,7 +177,7 @@ impl<'a> Branch<'a> {
 
     /// Index of the child whose range contains `key`.
     #[inline]
-    pub(crate) fn find(&self, key: &[u8]) -> Result<usize, DecodeError> {
+    pub(crate) fn find<K: WholeKeys>(&self, keys: &K, key: &[u8]) -> Result<usize, K::Error> {
         let mut rest = key;
         if self.prefix_bytes > 0 {
             match compare_prefix(key, self.prefix()) {
@@ -170,7 +189,7 @@ impl<'a> Branch<'a> {
         let head = head_of(rest);
         let mut not_above = self.count_less(head);
         if not_above < self.count && heads::get(self.heads(), not_above) == head {
-            not_above = self.count_equal_heads(not_above, head, rest)?;
+            not_above = self.count_equal_heads(keys, not_above, head, rest)?;
         }
         // Separator 0 is minus infinity, so the count is at least 1 unless the heads are damaged.
         Ok(not_above.saturating_sub(1))
@@ -189,14 +208,20 @@ impl<'a> Branch<'a> {
     /// key, and separator `first` has the same head as the key. `key_rest` is the key after the
     /// prefix.
     #[inline(never)]
-    fn count_equal_heads(&self, first: usize, head: u32, key_rest: &[u8]) -> Result<usize, DecodeError> {
-        if !self.tail_not_above(first, key_rest)? {
+    fn count_equal_heads<K: WholeKeys>(
+        &self,
+        keys: &K,
+        first: usize,
+        head: u32,
+        key_rest: &[u8],
+    ) -> Result<usize, K::Error> {
+        if !self.tail_not_above(keys, first, key_rest)? {
             return Ok(first);
         }
         let (mut low, mut high) = (first + 1, head.checked_add(1).map_or(self.count, |above| self.count_less(above)));
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.tail_not_above(middle, key_rest)? {
+            if self.tail_not_above(keys, middle, key_rest)? {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -206,29 +231,63 @@ impl<'a> Branch<'a> {
     }
 
     /// Whether tail `index` is at most `key_rest`, given that their heads are equal.
-    fn tail_not_above(&self, index: usize, key_rest: &[u8]) -> Result<bool, DecodeError> {
+    fn tail_not_above<K: WholeKeys>(&self, keys: &K, index: usize, key_rest: &[u8]) -> Result<bool, K::Error> {
         let slot = self.slot(index);
         if slot <= HEAD_BYTES {
             // The heads are equal, zero padding included, so of tail and key the shorter one is
             // lower.
             return Ok(slot <= key_rest.len());
         }
-        let (_, rest) = self.rest(slot)?;
-        Ok(key_rest.get(HEAD_BYTES..).is_some_and(|after_head| rest <= after_head))
+        let rest = self.rest(slot)?;
+        let Some(after_head) = key_rest.get(HEAD_BYTES..) else { return Ok(false) };
+        match rest.long {
+            None => Ok(rest.bytes <= after_head),
+            Some(long) => self.long_not_above(keys, rest.bytes, long, after_head),
+        }
     }
 
-    /// Length of a rest with its header, and the bytes of the rest.
-    pub(super) fn rest(&self, offset: usize) -> Result<(usize, &'a [u8]), DecodeError> {
+    /// Whether the rest of a long separator is at most `after_head`, the key after prefix and head.
+    #[cold]
+    fn long_not_above<K: WholeKeys>(
+        &self,
+        keys: &K,
+        rest: &[u8],
+        long: LongKey,
+        after_head: &[u8],
+    ) -> Result<bool, K::Error> {
+        let stored = PageKey { bytes: rest, long: Some(long) };
+        if let Some(decided) = stored.compare(&PageKey::from(after_head)) {
+            return Ok(decided.is_le());
+        }
+        let whole = keys.whole_key(long)?.get(self.prefix_bytes + HEAD_BYTES..).unwrap_or(&[]);
+        Ok(whole <= after_head)
+    }
+
+    /// The rest at an offset.
+    pub(super) fn rest(&self, offset: usize) -> Result<Rest<'a>, DecodeError> {
         let end = rests_end(self.page.len(), self.prefix_bytes);
         if offset < self.upper || offset + REST_HEADER_BYTES > end {
             return Err(bad(self.id, "branch slot", offset as u64, self.upper as u64));
         }
-        let bytes = usize::from(get_u16(self.page, offset));
+        let word = get_u16(self.page, offset);
+        let is_long = word & LONG_REST != 0;
+        let bytes = usize::from(word & !LONG_REST);
+        let stored_bytes = REST_HEADER_BYTES + bytes + if is_long { LONG_KEY_PTR_BYTES } else { 0 };
         let start = offset + REST_HEADER_BYTES;
         match self.page.get(start..start + bytes) {
-            Some(rest) if start + bytes <= end => Ok((REST_HEADER_BYTES + bytes, rest)),
+            Some(rest) if offset + stored_bytes <= end => {
+                let long = if is_long { Some(self.long_of(start + bytes, bytes)?) } else { None };
+                Ok(Rest { bytes: rest, long, stored_bytes })
+            }
             _ => Err(bad(self.id, "rest length", bytes as u64, (end - start) as u64)),
         }
+    }
+
+    /// The pointer of a long separator, whose rest has `rest_bytes` bytes in the page.
+    #[cold]
+    fn long_of(&self, offset: usize, rest_bytes: usize) -> Result<LongKey, DecodeError> {
+        let pointer = self.page.get(offset..).unwrap_or(&[]);
+        LongKey::decode(pointer, self.id, self.prefix_bytes + HEAD_BYTES + rest_bytes)
     }
 
     /// The pointer to child `index`.
@@ -246,47 +305,68 @@ impl<'a> Branch<'a> {
     }
 
     /// Replaces the contents of `into` by separator `index`. Separator 0 is empty.
-    pub(crate) fn separator_into(&self, index: usize, into: &mut Vec<u8>) -> Result<(), DecodeError> {
+    pub(crate) fn separator_into(&self, index: usize, into: &mut PageKeyBuf) -> Result<(), DecodeError> {
         into.clear();
-        self.append_separator(index, into)
+        into.long = self.append_separator(index, &mut into.bytes)?;
+        Ok(())
     }
 
-    /// Appends separator `index` to `into`.
-    pub(crate) fn append_separator(&self, index: usize, into: &mut Vec<u8>) -> Result<(), DecodeError> {
+    /// Appends to `into` separator `index`, or the bytes that the page holds of a long one, of which
+    /// it returns the pointer.
+    pub(crate) fn append_separator(&self, index: usize, into: &mut Vec<u8>) -> Result<Option<LongKey>, DecodeError> {
         if index >= self.count {
             return Err(bad(self.id, "separator index", index as u64, self.count as u64));
         }
         if index == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let head = heads::get(self.heads(), index).to_be_bytes();
         let slot = self.slot(index);
         into.extend_from_slice(self.prefix());
         into.extend_from_slice(&head[..slot.min(HEAD_BYTES)]);
-        if slot > HEAD_BYTES {
-            into.extend_from_slice(self.rest(slot)?.1);
+        if slot <= HEAD_BYTES {
+            return Ok(None);
         }
-        Ok(())
+        let rest = self.rest(slot)?;
+        into.extend_from_slice(rest.bytes);
+        Ok(rest.long)
     }
 
-    /// Checks BRANCH-2 to BRANCH-7, for `check`.
+    /// The pointer of separator `index`, if it is long.
+    pub(crate) fn long_separator(&self, index: usize) -> Result<Option<LongKey>, DecodeError> {
+        match self.slot(index) {
+            slot if index == 0 || slot <= HEAD_BYTES => Ok(None),
+            slot => Ok(self.rest(slot)?.long),
+        }
+    }
+
+    /// Checks BRANCH-2 to BRANCH-8, for `check`. The caller checks the order of neighbours which
+    /// only their long separators decide.
     pub(crate) fn verify(&self) -> Result<(), DecodeError> {
         let mut rests = Vec::new();
-        let (mut last, mut separator) = (Vec::new(), Vec::new());
+        let (mut last, mut separator) = (PageKeyBuf::default(), PageKeyBuf::default());
         for index in 0..self.count {
             self.child(index)?;
             self.separator_into(index, &mut separator)?;
-            if index > 1 && last >= separator {
+            if index > 1 && last.as_key().compare(&separator.as_key()).is_some_and(Ordering::is_ge) {
                 return Err(bad(self.id, "order of separators at", index as u64, index as u64));
             }
-            self.verify_head(index, &separator)?;
+            self.verify_head(index, &separator.bytes)?;
+            if separator.long.is_some() && !self.has_long_separators() {
+                return Err(bad(
+                    self.id,
+                    "page flags (a page with a long separator has one)",
+                    0,
+                    LONG_KEYS_FLAG.into(),
+                ));
+            }
             let slot = self.slot(index);
             if slot > HEAD_BYTES {
-                let (bytes, rest) = self.rest(slot)?;
-                if rest.is_empty() {
+                let rest = self.rest(slot)?;
+                if rest.bytes.is_empty() {
                     return Err(bad(self.id, "rest length", 0, 1));
                 }
-                rests.push((slot, bytes));
+                rests.push((slot, rest.stored_bytes));
             }
             std::mem::swap(&mut last, &mut separator);
         }

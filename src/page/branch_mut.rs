@@ -6,14 +6,18 @@
 //! rebuilds the page from its list of children. That is rare: a new separator lies between its
 //! neighbours, so it lacks the prefix only at the edges of the page.
 //!
+//! A long separator bounds the prefix: the page holds its head and a rest after the prefix.
+//!
 //! Failure: `false` means that the change does not fit and that the page is untouched. A copied
 //! page may be damaged in any way: that is a `DecodeError`, never a panic.
 
 use super::branch::{rests_end, Branch};
 use super::header::{self, PageKind, PageStamp};
+use super::key::{LongKey, PageKey, PageKeyBuf};
 use super::layout::{
     get_u16, head_of, put_u16, put_u32, put_u48, BRANCH_ARRAY_BYTES, BRANCH_HEADS, BRANCH_PREFIX, BRANCH_PREFIX_MAX,
-    CHILD_BYTES, COUNT, HEAD_BYTES, HINTS, HINT_COUNT, LOWER, PREFIX_BYTES, REST_HEADER_BYTES, SLOT_BYTES, UPPER,
+    CHILD_BYTES, COUNT, HEAD_BYTES, HINTS, HINT_COUNT, LONG_KEY_PTR_BYTES, LONG_REST, LOWER, PREFIX_BYTES,
+    REST_HEADER_BYTES, SLOT_BYTES, UPPER,
 };
 use super::{bad, common_prefix_bytes, heads};
 use crate::error::DecodeError;
@@ -24,7 +28,7 @@ use crate::limits::page_size_ok;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Child {
     /// Lower bound of the child's keys; ignored for the first child of a page.
-    pub(crate) sep: Vec<u8>,
+    pub(crate) sep: PageKeyBuf,
     pub(crate) ptr: PagePtr,
 }
 
@@ -38,11 +42,20 @@ pub(crate) struct BranchMut<'a> {
 }
 
 /// Bytes of the rest of a tail, with its header; 0 if the tail fits its head.
-fn rest_bytes(tail_bytes: usize) -> usize {
+fn rest_bytes(tail_bytes: usize, is_long: bool) -> usize {
     if tail_bytes <= HEAD_BYTES {
         0
     } else {
-        REST_HEADER_BYTES + tail_bytes - HEAD_BYTES
+        REST_HEADER_BYTES + tail_bytes - HEAD_BYTES + if is_long { LONG_KEY_PTR_BYTES } else { 0 }
+    }
+}
+
+/// Longest prefix of a page with this separator: all of a short one; of a long one the page holds a
+/// head and a rest after it.
+fn prefix_max(sep: PageKey<'_>) -> usize {
+    match sep.long {
+        None => sep.bytes.len(),
+        Some(_) => sep.bytes.len().saturating_sub(HEAD_BYTES + 1),
     }
 }
 
@@ -110,15 +123,22 @@ impl<'a> BranchMut<'a> {
     }
 
     /// Inserts a separator and the child after it at `index`, which is at least 1.
-    pub(crate) fn insert(&mut self, index: usize, sep: &[u8], ptr: PagePtr) -> Result<bool, DecodeError> {
+    pub(crate) fn insert<'k>(
+        &mut self,
+        index: usize,
+        sep: impl Into<PageKey<'k>>,
+        ptr: PagePtr,
+    ) -> Result<bool, DecodeError> {
+        let sep = sep.into();
         self.check_index(index, 1, self.count + 1)?;
-        let Some(tail) = sep.strip_prefix(self.as_branch().prefix()) else { return Ok(false) };
-        if BRANCH_ARRAY_BYTES + rest_bytes(tail.len()) > self.upper - self.lower() {
+        let Some(tail) = sep.bytes.strip_prefix(self.as_branch().prefix()) else { return Ok(false) };
+        let bytes = BRANCH_ARRAY_BYTES + rest_bytes(tail.len(), sep.long.is_some());
+        if bytes > self.upper - self.lower() || self.prefix_bytes > prefix_max(sep) {
             return Ok(false);
         }
         self.open_arrays(index);
         self.count += 1;
-        self.write_tail(index, tail);
+        self.write_tail(index, tail, sep.long);
         self.write_child(index, ptr);
         self.finish();
         Ok(true)
@@ -133,17 +153,21 @@ impl<'a> BranchMut<'a> {
     }
 
     /// Writes head, slot and rest of a separator; the rest goes below the other rests.
-    fn write_tail(&mut self, index: usize, tail: &[u8]) {
+    fn write_tail(&mut self, index: usize, tail: &[u8], long: Option<LongKey>) {
         let (head_at, slot_at) = (self.head_at(index), self.slot_at(index));
         put_u32(self.page, head_at, head_of(tail));
         let Some(rest) = tail.get(HEAD_BYTES..).filter(|rest| !rest.is_empty()) else {
             put_u16(self.page, slot_at, tail.len() as u16);
             return;
         };
-        self.upper -= REST_HEADER_BYTES + rest.len();
+        self.upper -= rest_bytes(tail.len(), long.is_some());
         let start = self.upper + REST_HEADER_BYTES;
-        put_u16(self.page, self.upper, rest.len() as u16);
+        put_u16(self.page, self.upper, rest.len() as u16 | if long.is_some() { LONG_REST } else { 0 });
         self.page[start..start + rest.len()].copy_from_slice(rest);
+        if let Some(long) = long {
+            long.write(&mut self.page[start + rest.len()..]);
+            header::note_long_keys(self.page);
+        }
         put_u16(self.page, slot_at, self.upper as u16);
     }
 
@@ -163,7 +187,7 @@ impl<'a> BranchMut<'a> {
     fn remove_parts(&mut self, separator: usize, child: usize) -> Result<(), DecodeError> {
         let slot = self.as_branch().slot(separator);
         if slot > HEAD_BYTES {
-            let (bytes, _) = self.as_branch().rest(slot)?;
+            let bytes = self.as_branch().rest(slot)?.stored_bytes;
             self.remove_rest(slot, bytes);
         }
         let (head, slot, child, lower) =
@@ -192,15 +216,19 @@ impl<'a> BranchMut<'a> {
 
 /// The prefix that all separators share, except the first, which stands for minus infinity.
 fn shared_prefix(items: &[Child]) -> &[u8] {
-    let mut separators = items.iter().skip(1).map(|child| child.sep.as_slice());
-    let first = separators.next().unwrap_or(&[]);
-    let shared = separators.map(|sep| common_prefix_bytes(first, sep)).min().unwrap_or(first.len());
-    &first[..shared]
+    let mut separators = items.iter().skip(1).map(|child| child.sep.as_key());
+    let Some(first) = separators.next() else { return &[] };
+    let shared = |sep: PageKey<'_>| common_prefix_bytes(first.bytes, sep.bytes).min(prefix_max(sep));
+    &first.bytes[..separators.map(shared).min().unwrap_or(usize::MAX).min(prefix_max(first))]
+}
+
+fn built_rest_bytes(sep: &PageKeyBuf, prefix_bytes: usize) -> usize {
+    rest_bytes(sep.bytes.len() - prefix_bytes, sep.long.is_some())
 }
 
 /// Bytes of the rests, and of the prefix if it is too long for its place after the header.
 fn built_tail_bytes(items: &[Child], prefix_bytes: usize) -> usize {
-    let rests: usize = items.iter().skip(1).map(|child| rest_bytes(child.sep.len() - prefix_bytes)).sum();
+    let rests: usize = items.iter().skip(1).map(|child| built_rest_bytes(&child.sep, prefix_bytes)).sum();
     rests + if prefix_bytes > BRANCH_PREFIX_MAX { prefix_bytes } else { 0 }
 }
 
@@ -232,7 +260,7 @@ pub(crate) fn build(page: &mut [u8], stamp: PageStamp, level: u8, items: &[Child
     for (index, child) in items.iter().enumerate().rev() {
         branch.write_child(index, child.ptr);
         if index > 0 {
-            branch.write_tail(index, &child.sep[prefix.len()..]);
+            branch.write_tail(index, &child.sep.bytes[prefix.len()..], child.sep.long);
         }
     }
     branch.finish();

@@ -10,8 +10,8 @@
 
 use super::bad;
 use super::layout::{
-    get_u16, get_u32, get_u48, put_u32, put_u48, CHECKSUM, COUNT, EXTENT_PAGES, FLAGS, HEADER_BYTES, ID, KIND, LEVEL,
-    LOWER, PREFIX_BYTES, TREE, TXN, UPPER,
+    get_u16, get_u32, get_u48, put_u16, put_u32, put_u48, CHECKSUM, COUNT, EXTENT_PAGES, FLAGS, HEADER_BYTES, ID, KIND,
+    LEVEL, LONG_KEYS_FLAG, LOWER, PREFIX_BYTES, TREE, TXN, UPPER,
 };
 use crate::error::DecodeError;
 use crate::ids::{PageId, TreeId, TxnId};
@@ -85,7 +85,7 @@ impl Header {
             txn: TxnId(get_u48(bytes, TXN)),
             tree: TreeId(get_u32(bytes, TREE)),
         };
-        if header.flags != 0 {
+        if header.flags & !known_flags(header.kind) != 0 {
             return Err(bad(id, "page flags (a variant that this build does not read)", header.flags.into(), 0));
         }
         if header.id != id {
@@ -103,6 +103,26 @@ impl Header {
             }
         }
     }
+}
+
+/// The flags that a page of this kind may have.
+fn known_flags(kind: PageKind) -> u16 {
+    match kind {
+        PageKind::Leaf | PageKind::Branch => LONG_KEYS_FLAG,
+        PageKind::Overflow | PageKind::FreeList => 0,
+    }
+}
+
+/// Whether the page may hold long keys or separators.
+#[inline]
+pub(super) fn has_long_keys(page: &[u8]) -> bool {
+    get_u16(page, FLAGS) & LONG_KEYS_FLAG != 0
+}
+
+/// Says that the page holds long keys or separators.
+pub(super) fn note_long_keys(page: &mut [u8]) {
+    let flags = get_u16(page, FLAGS);
+    put_u16(page, FLAGS, flags | LONG_KEYS_FLAG);
 }
 
 /// The transaction that wrote the page.

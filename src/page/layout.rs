@@ -17,7 +17,8 @@
 //! ```text
 //! | header 32 | head u32 [count] | slot u16 [count] | gap | entries |
 //!                                                   ^lower ^upper
-//! entry: | klen bits 0-13, value kind bits 14-15 | vlen u16 | key | value part |
+//! entry: | klen bits 0-12, long key bit 13, value kind bits 14-15 | vlen u16 | key | value part |
+//! key: the key, or the first klen bytes of a long key and { first page u48, crc u32, key length u32 }
 //! value part: the value, or { first page u48, crc of the extent u32, value length u64 }
 //! ```
 //!
@@ -28,6 +29,7 @@
 //! | header 32 | zero 8 | prefix 24 | hint u32 [16] | head [count] | slot [count] | child [count] | gap | rests |
 //! 32          40       64         128                                                         ^lower ^upper
 //! child: | page u48 | crc u32 |      rest: | length u16 | bytes of the separator after prefix and head |
+//! rest of a long separator: length with bit 15 set, and a pointer as for a long key after the bytes
 //! slot of a branch: 0..=4 is the length of a tail that lies in the head; else the offset of the rest
 //! ```
 //!
@@ -72,10 +74,19 @@ pub(crate) const LEAF_HEADS: usize = HEADER_BYTES;
 pub(crate) const LEAF_ARRAY_BYTES: usize = HEAD_BYTES + SLOT_BYTES;
 /// Bytes of an entry before its key.
 pub(crate) const ENTRY_HEADER_BYTES: usize = 4;
-/// Bits of the first word of an entry that hold the key's length.
-pub(crate) const KEY_BYTES_BITS: u32 = 14;
-/// Longest key that an entry can describe.
+/// Bits of the first word of an entry that hold the number of key bytes in it.
+pub(crate) const KEY_BYTES_BITS: u32 = 13;
+/// Most key bytes that an entry can hold.
 pub(crate) const KEY_BYTES_MAX: usize = (1 << KEY_BYTES_BITS) - 1;
+/// Bit of the first word of an entry: the key is long, and its pointer follows its first bytes.
+pub(crate) const LONG_KEY: u16 = 1 << KEY_BYTES_BITS;
+/// The bits of the first word of an entry from here on are the value kind.
+pub(crate) const VALUE_KIND_SHIFT: u32 = 14;
+/// Bytes of the pointer of a long key.
+pub(crate) const LONG_KEY_PTR_BYTES: usize = 14;
+/// Page flag: the leaf holds long keys, or the branch long separators. Stays set when the last one
+/// is removed from the page.
+pub(crate) const LONG_KEYS_FLAG: u16 = 1 << 3;
 /// Bytes of the value part that points at an overflow extent.
 pub(crate) const OVERFLOW_PTR_BYTES: usize = 18;
 
@@ -98,6 +109,9 @@ pub(crate) const BRANCH_ARRAY_BYTES: usize = HEAD_BYTES + SLOT_BYTES + CHILD_BYT
 /// Bytes of the length field of a rest. The rest of a separator is its end, which neither the
 /// common prefix nor the head holds; the bytes of the rest follow this field.
 pub(crate) const REST_HEADER_BYTES: usize = 2;
+
+/// Bit of the length of a rest: the separator is long, and its pointer follows the rest.
+pub(crate) const LONG_REST: u16 = 1 << 15;
 
 /// First value byte of an overflow extent.
 pub(crate) const OVERFLOW_VALUE: usize = HEADER_BYTES;
@@ -146,7 +160,10 @@ const _: () = {
     // Offsets within a page, its end included, fit 16 bits. A slot of a branch above 4 can only be
     // an offset.
     assert!(crate::limits::PAGE_SIZE_MAX <= u16::MAX as usize && BRANCH_HEADS > HEAD_BYTES);
-    assert!(crate::limits::max_key_bytes(crate::limits::PAGE_SIZE_MAX) <= KEY_BYTES_MAX);
+    assert!(crate::limits::max_inline_key_bytes(crate::limits::PAGE_SIZE_MAX) <= KEY_BYTES_MAX);
+    // The word of a long key is larger than any key length, so the fast search never takes it for
+    // the word of a short key.
+    assert!(LONG_KEY as usize > KEY_BYTES_MAX && KEY_BYTES_BITS + 1 == VALUE_KIND_SHIFT);
     assert!(crate::limits::max_inline_value_bytes(crate::limits::PAGE_SIZE_MAX) <= u16::MAX as usize);
     assert!(FREE_LIST_ITEMS.is_multiple_of(8) && FREE_LIST_COUNT == HEADER_BYTES);
     assert!(
@@ -163,10 +180,13 @@ const _: () = {
 };
 
 const fn largest_two_fit(page_size: usize) -> bool {
-    let key = crate::limits::max_key_bytes(page_size);
+    let key = crate::limits::max_inline_key_bytes(page_size);
     let entry = LEAF_ARRAY_BYTES + ENTRY_HEADER_BYTES + key + crate::limits::max_inline_value_bytes(page_size);
     let child = BRANCH_ARRAY_BYTES + REST_HEADER_BYTES + key;
-    HEADER_BYTES + 2 * entry <= page_size && BRANCH_HEADS + 3 * child <= page_size
+    let long = crate::limits::long_key_inline_bytes(page_size) + LONG_KEY_PTR_BYTES;
+    // A long key takes less than the longest short one, and has a head and a rest after any prefix.
+    let is_less = long < key && crate::limits::long_key_inline_bytes(page_size) > BRANCH_PREFIX_MAX + HEAD_BYTES;
+    HEADER_BYTES + 2 * entry <= page_size && BRANCH_HEADS + 3 * child <= page_size && is_less
 }
 
 /// The head of a key: its first four bytes after the page's prefix, zero padded, as a big-endian
@@ -256,6 +276,8 @@ mod tests {
         assert_eq!([LEAF_HEADS, LEAF_ARRAY_BYTES, ENTRY_HEADER_BYTES, OVERFLOW_PTR_BYTES], [32, 6, 4, 18]);
         assert_eq!([BRANCH_PREFIX, BRANCH_PREFIX_MAX, HINTS, HINT_COUNT, BRANCH_HEADS], [40, 24, 64, 16, 128]);
         assert_eq!([BRANCH_ARRAY_BYTES, CHILD_BYTES, REST_HEADER_BYTES], [16, 10, 2]);
+        assert_eq!([KEY_BYTES_MAX, LONG_KEY_PTR_BYTES, VALUE_KIND_SHIFT as usize], [8191, 14, 14]);
+        assert_eq!([LONG_KEY, LONG_KEYS_FLAG, LONG_REST], [0x2000, 8, 0x8000]);
         let meta_fields = [
             meta::MAGIC,
             meta::VERSION,

@@ -3,12 +3,18 @@
 //! Floor: page. `leaf_mut` writes what this module reads; `layout` shows the layout.
 //!
 //! Invariants ([`Leaf::parse`] checks LEAF-1, [`Leaf::verify`] the others):
-//!   LEAF-1  kind, level 0, flags 0, own id; lower = 32 + 6 * count <= upper <= page size.
+//!   LEAF-1  kind, level 0, no unknown flag, own id; lower = 32 + 6 * count <= upper <= page size.
 //!   LEAF-2  keys ascend strictly.
-//!   LEAF-3  all keys begin with the same `prefix_bytes` bytes.
+//!   LEAF-3  all keys begin with the same `prefix_bytes` bytes. Of a long key the page holds a head
+//!       more than that.
 //!   LEAF-4  head i is the head of key i after the prefix.
 //!   LEAF-5  the entries fill the page from `upper` to its end without gap or overlap, in any
-//!       order. Keys are stored whole; only heads leave out the prefix.
+//!       order. Keys are stored whole, or as described in `key`; only heads leave out the prefix.
+//!   LEAF-6  a page with a long key has the flag for it.
+//!
+//! A search in a page with the flag may need a long key from its extent. It gets it by
+//! [`WholeKeys`], and only if the bytes in the page do not decide. Pages without the flag are
+//! searched without a look at the entries' kind of key.
 //!
 //! Failure: an offset or length that leaves the page, or a reserved value kind, is a `DecodeError`
 //! of the call that reads it. A page that breaks LEAF-2 to LEAF-5 gives wrong answers but no panic;
@@ -19,10 +25,11 @@ use std::cmp::Ordering;
 pub(crate) use super::leaf_mut::{build, entry_size, LeafMut};
 
 use super::header::{self, PageKind};
+use super::key::{LongKey, PageKey, WholeKeys};
 use super::layout::{
     get_u16, get_u32, get_u48, get_u64, head_of, COUNT, ENTRY_HEADER_BYTES, FLAGS, HEADER_BYTES, HEAD_BYTES, ID,
-    KEY_BYTES_BITS, KEY_BYTES_MAX, KIND, LEAF_ARRAY_BYTES, LEAF_HEADS, LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES,
-    SLOT_BYTES, UPPER,
+    KEY_BYTES_BITS, KEY_BYTES_MAX, KIND, LEAF_ARRAY_BYTES, LEAF_HEADS, LONG_KEY, LONG_KEYS_FLAG, LONG_KEY_PTR_BYTES,
+    LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES, UPPER, VALUE_KIND_SHIFT,
 };
 use super::{bad, common_prefix_bytes, compare_prefix, heads};
 use crate::error::DecodeError;
@@ -64,15 +71,25 @@ pub(crate) struct Leaf<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct EntryAt {
     pub(super) offset: usize,
+    /// Key bytes in the page.
     pub(super) key_bytes: usize,
+    /// Bytes of the pointer of a long key; 0 for a short key.
+    pub(super) pointer_bytes: usize,
     pub(super) value_bytes: usize,
     pub(super) kind: u16,
 }
 
 impl EntryAt {
     /// Bytes of the entry from `offset` on.
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
-        ENTRY_HEADER_BYTES + self.key_bytes + self.value_bytes
+        ENTRY_HEADER_BYTES + self.key_bytes + self.pointer_bytes + self.value_bytes
+    }
+
+    /// Offset of the value part.
+    #[inline]
+    pub(super) fn value_offset(&self) -> usize {
+        self.offset + self.bytes() - self.value_bytes
     }
 }
 
@@ -88,7 +105,7 @@ impl<'a> Leaf<'a> {
         let upper = usize::from(get_u16(bytes, UPPER));
         // One conditional jump for all checks, since they almost never fail.
         let good = (get_u16(bytes, KIND) == LEAF_LEVEL_0)
-            & (get_u16(bytes, FLAGS) == 0)
+            & (get_u16(bytes, FLAGS) & !LONG_KEYS_FLAG == 0)
             & (get_u48(bytes, ID) == id.0)
             & (lower == LEAF_HEADS + LEAF_ARRAY_BYTES * count)
             & (lower <= upper)
@@ -116,6 +133,12 @@ impl<'a> Leaf<'a> {
     #[cfg(test)]
     pub(crate) fn page(&self) -> &'a [u8] {
         self.page
+    }
+
+    /// Whether the page may hold long keys (LEAF-6).
+    #[inline]
+    pub(crate) fn has_long_keys(&self) -> bool {
+        header::has_long_keys(self.page)
     }
 
     /// The page's id.
@@ -189,9 +212,10 @@ impl<'a> Leaf<'a> {
         self.slots().filter_map(|slot| self.page.get(slot)).for_each(prefetch::value);
     }
 
-    /// Whether every entry has a value of the kind that lies in the leaf. Reads only the slots and
-    /// the first word of each entry. An entry outside the page counts as another kind.
-    pub(crate) fn has_only_inline_values(&self) -> bool {
+    /// Whether every entry has a short key, and a value of the kind that lies in the leaf: no entry
+    /// has an overflow extent. Reads only the slots and the first word of each entry. An entry
+    /// outside the page counts as another kind.
+    pub(crate) fn has_no_extents(&self) -> bool {
         let word = |slot: usize| self.page.get(slot..).and_then(|entry| entry.first_chunk::<2>());
         let kinds = |word: Option<&[u8; 2]>| word.map_or(u16::MAX, |word| u16::from_le_bytes(*word)) >> KEY_BYTES_BITS;
         self.slots().fold(0, |all, slot| all | kinds(word(slot))) == INLINE
@@ -205,7 +229,7 @@ impl<'a> Leaf<'a> {
 
     /// Index of the entry of `key`, if the leaf has it.
     #[inline]
-    pub(crate) fn find(&self, key: &[u8]) -> Result<Option<usize>, DecodeError> {
+    pub(crate) fn find<K: WholeKeys>(&self, keys: &K, key: &[u8]) -> Result<Option<usize>, K::Error> {
         // If the key lacks the prefix, the comparison of whole keys below fails.
         let Some(rest) = key.get(self.prefix_bytes..) else { return Ok(None) };
         let head = head_of(rest);
@@ -213,27 +237,28 @@ impl<'a> Leaf<'a> {
         if index >= self.count || heads::get(self.heads(), index) != head {
             return Ok(None);
         }
-        if self.key(index)? == key {
+        if !self.has_long_keys() && self.inline_key(index)? == key {
             return Ok(Some(index));
         }
-        let (index, found) = self.search_equal_heads(index, head, key)?;
+        let (index, found) = self.search_equal_heads(keys, index, head, key)?;
         Ok(found.then_some(index))
     }
 
     /// Index of the first entry whose key is at least `key`, and whether that key is equal.
     #[inline]
-    pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<(usize, bool), DecodeError> {
-        self.lower_bound_telling(key, |_| ())
+    pub(crate) fn lower_bound<K: WholeKeys>(&self, keys: &K, key: &[u8]) -> Result<(usize, bool), K::Error> {
+        self.lower_bound_telling(keys, key, |_| ())
     }
 
     /// Like [`Leaf::lower_bound`]. Before any entry is read, calls `tell` with the index that the
     /// heads give, which is nearly always the result.
     #[inline]
-    pub(crate) fn lower_bound_telling(
+    pub(crate) fn lower_bound_telling<K: WholeKeys>(
         &self,
+        keys: &K,
         key: &[u8],
         tell: impl FnOnce(usize),
-    ) -> Result<(usize, bool), DecodeError> {
+    ) -> Result<(usize, bool), K::Error> {
         if self.count == 0 {
             return Ok((0, false));
         }
@@ -252,13 +277,34 @@ impl<'a> Leaf<'a> {
         if index >= self.count || heads::get(self.heads(), index) != head {
             return Ok((index, false));
         }
-        self.search_equal_heads(index, head, key)
+        self.search_equal_heads(keys, index, head, key)
     }
 
     /// Lower bound of `key` among the entries from `first` on that have the head of `key`.
     #[inline(never)]
-    fn search_equal_heads(&self, first: usize, head: u32, key: &[u8]) -> Result<(usize, bool), DecodeError> {
-        match self.key(first)?.cmp(key) {
+    fn search_equal_heads<K: WholeKeys>(
+        &self,
+        keys: &K,
+        first: usize,
+        head: u32,
+        key: &[u8],
+    ) -> Result<(usize, bool), K::Error> {
+        if self.has_long_keys() {
+            return self.search_by(first, head, |index| keys.compare(self.key(index)?, key));
+        }
+        Ok(self.search_by(first, head, |index| Ok::<_, DecodeError>(self.inline_key(index)?.cmp(key)))?)
+    }
+
+    /// Lower bound among the entries from `first` on that have this head. `compare` compares the
+    /// key of an entry with the one that is searched.
+    #[inline(always)]
+    fn search_by<E>(
+        &self,
+        first: usize,
+        head: u32,
+        compare: impl Fn(usize) -> Result<Ordering, E>,
+    ) -> Result<(usize, bool), E> {
+        match compare(first)? {
             Ordering::Equal => return Ok((first, true)),
             Ordering::Greater => return Ok((first, false)),
             Ordering::Less => {}
@@ -266,7 +312,7 @@ impl<'a> Leaf<'a> {
         let (mut low, mut high) = (first + 1, heads::count_less_or_equal(self.heads(), self.count, head));
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.key(middle)?.cmp(key) {
+            match compare(middle)? {
                 Ordering::Equal => return Ok((middle, true)),
                 Ordering::Greater => high = middle,
                 Ordering::Less => low = middle + 1,
@@ -282,7 +328,7 @@ impl<'a> Leaf<'a> {
 
     /// The prefix, read from the key of entry `index`.
     fn prefix_of(&self, index: usize) -> Result<&'a [u8], DecodeError> {
-        let key = self.key(index)?;
+        let key = self.inline_key(index)?;
         key.get(..self.prefix_bytes)
             .ok_or_else(|| bad(self.id, "prefix length", self.prefix_bytes as u64, key.len() as u64))
     }
@@ -303,8 +349,9 @@ impl<'a> Leaf<'a> {
         let entry = EntryAt {
             offset,
             key_bytes: usize::from(word) & KEY_BYTES_MAX,
+            pointer_bytes: if word & LONG_KEY == 0 { 0 } else { LONG_KEY_PTR_BYTES },
             value_bytes: usize::from(u16::from_le_bytes([v0, v1])),
-            kind: word >> KEY_BYTES_BITS,
+            kind: word >> VALUE_KIND_SHIFT,
         };
         if offset + entry.bytes() > self.page.len() {
             return Err(bad(self.id, "entry length", entry.bytes() as u64, (self.page.len() - offset) as u64));
@@ -312,15 +359,26 @@ impl<'a> Leaf<'a> {
         Ok(entry)
     }
 
+    /// The key bytes that the page holds of an entry.
     #[inline]
-    fn key_at(&self, entry: EntryAt) -> &'a [u8] {
+    fn bytes_at(&self, entry: EntryAt) -> &'a [u8] {
         let start = entry.offset + ENTRY_HEADER_BYTES;
         self.page.get(start..start + entry.key_bytes).unwrap_or(&[])
     }
 
     #[inline]
+    fn key_at(&self, entry: EntryAt) -> Result<PageKey<'a>, DecodeError> {
+        let bytes = self.bytes_at(entry);
+        if entry.pointer_bytes == 0 {
+            return Ok(PageKey { bytes, long: None });
+        }
+        let pointer = self.page.get(entry.value_offset() - LONG_KEY_PTR_BYTES..).unwrap_or(&[]);
+        Ok(PageKey { bytes, long: Some(LongKey::decode(pointer, self.id, bytes.len())?) })
+    }
+
+    #[inline]
     fn value_at(&self, entry: EntryAt) -> Result<LeafValue<'a>, DecodeError> {
-        let start = entry.offset + ENTRY_HEADER_BYTES + entry.key_bytes;
+        let start = entry.value_offset();
         let part = self.page.get(start..start + entry.value_bytes).unwrap_or(&[]);
         match entry.kind {
             INLINE => Ok(LeafValue::Inline(part)),
@@ -345,8 +403,14 @@ impl<'a> Leaf<'a> {
 
     /// The key of entry `index`.
     #[inline]
-    pub(crate) fn key(&self, index: usize) -> Result<&'a [u8], DecodeError> {
-        self.locate(index).map(|entry| self.key_at(entry))
+    pub(crate) fn key(&self, index: usize) -> Result<PageKey<'a>, DecodeError> {
+        self.locate(index).and_then(|entry| self.key_at(entry))
+    }
+
+    /// The key bytes that the page holds of entry `index`: the whole key, unless it is long.
+    #[inline]
+    pub(super) fn inline_key(&self, index: usize) -> Result<&'a [u8], DecodeError> {
+        self.locate(index).map(|entry| self.bytes_at(entry))
     }
 
     /// The value of entry `index`.
@@ -357,13 +421,13 @@ impl<'a> Leaf<'a> {
 
     /// Key and value of entry `index`.
     #[inline]
-    pub(crate) fn entry(&self, index: usize) -> Result<(&'a [u8], LeafValue<'a>), DecodeError> {
+    pub(crate) fn entry(&self, index: usize) -> Result<(PageKey<'a>, LeafValue<'a>), DecodeError> {
         let entry = self.locate(index)?;
-        Ok((self.key_at(entry), self.value_at(entry)?))
+        Ok((self.key_at(entry)?, self.value_at(entry)?))
     }
 
-    /// Key and value of entry `index` if the entry is well-formed and its value inline. `None`: the
-    /// caller uses [`Leaf::entry`]. For scans: this result fits registers, the larger one of
+    /// Key and value of entry `index` if the entry is well-formed, its key short and its value
+    /// inline. `None`: the caller uses [`Leaf::entry`]. For scans: this result fits registers, the larger one of
     /// `entry` does not.
     #[inline(always)]
     pub(crate) fn inline_entry(&self, index: usize) -> Option<(&'a [u8], &'a [u8])> {
@@ -390,34 +454,39 @@ impl<'a> Leaf<'a> {
     }
 
     /// The lowest key; an error if the leaf is empty.
-    pub(crate) fn first_key(&self) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn first_key(&self) -> Result<PageKey<'a>, DecodeError> {
         self.key(0)
     }
 
     /// The highest key; an error if the leaf is empty.
-    pub(crate) fn last_key(&self) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn last_key(&self) -> Result<PageKey<'a>, DecodeError> {
         self.key(self.count.wrapping_sub(1))
     }
 
-    /// Checks LEAF-2 to LEAF-5 and that every value can be decoded, for `check`.
+    /// Checks LEAF-2 to LEAF-6 and that every value can be decoded, for `check`. The caller checks
+    /// the order of neighbours which only their long keys decide.
     pub(crate) fn verify(&self) -> Result<(), DecodeError> {
         let mut extents = Vec::with_capacity(self.count);
-        let mut last: Option<&[u8]> = None;
-        if self.count > 0 && !self.last_key()?.starts_with(self.prefix()?) {
+        let mut last: Option<PageKey<'_>> = None;
+        if self.count > 0 && !self.last_key()?.bytes.starts_with(self.prefix()?) {
             // If the first and the last key share the prefix, all keys do, given LEAF-2. Check this
             // before the heads, because a wrong prefix length makes all heads look wrong.
-            let shared = common_prefix_bytes(self.first_key()?, self.last_key()?);
+            let shared = common_prefix_bytes(self.first_key()?.bytes, self.last_key()?.bytes);
             return Err(bad(self.id, "prefix length", self.prefix_bytes as u64, shared as u64));
         }
         for index in 0..self.count {
             let entry = self.locate(index)?;
-            let key = self.key_at(entry);
+            let key = self.key_at(entry)?;
             self.value_at(entry)?;
-            if last.is_some_and(|last| last >= key) {
+            if last.and_then(|last| last.compare(&key)).is_some_and(Ordering::is_ge) {
                 return Err(bad(self.id, "order of keys at entry", index as u64, index as u64));
             }
+            if key.long.is_some() && (!self.has_long_keys() || key.bytes.len() < self.prefix_bytes + HEAD_BYTES) {
+                let what = "bytes of a long key (a page with one has a flag, and holds its head)";
+                return Err(bad(self.id, what, key.bytes.len() as u64, (self.prefix_bytes + HEAD_BYTES) as u64));
+            }
             let (head, expected) =
-                (heads::get(self.heads(), index), head_of(key.get(self.prefix_bytes..).unwrap_or(&[])));
+                (heads::get(self.heads(), index), head_of(key.bytes.get(self.prefix_bytes..).unwrap_or(&[])));
             if head != expected {
                 return Err(bad(self.id, "head", head.into(), expected.into()));
             }

@@ -9,14 +9,17 @@
 //! removal leaves it as it is. An empty leaf has no prefix; its first entry makes the whole key the
 //! prefix.
 //!
+//! A long key bounds the prefix: the page holds a head more of it (LEAF-3).
+//!
 //! Failure: `false` means that there is no room and that the page is untouched. A copied page may
 //! be damaged in any way: that is a `DecodeError`, never a panic.
 
 use super::header::{self, PageKind, PageStamp};
+use super::key::PageKey;
 use super::layout::{
     get_u16, head_of, put_u16, put_u32, put_u48, put_u64, COUNT, ENTRY_HEADER_BYTES, HEADER_BYTES, HEAD_BYTES,
-    KEY_BYTES_BITS, KEY_BYTES_MAX, LEAF_ARRAY_BYTES, LEAF_HEADS, LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES,
-    UPPER,
+    KEY_BYTES_MAX, LEAF_ARRAY_BYTES, LEAF_HEADS, LONG_KEY, LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES, UPPER,
+    VALUE_KIND_SHIFT,
 };
 use super::leaf::{EntryAt, Leaf, LeafValue, INLINE, OVERFLOW};
 use super::{bad, common_prefix_bytes};
@@ -43,22 +46,32 @@ fn stored_bytes(value: LeafValue<'_>) -> usize {
 
 /// Bytes of an entry in a leaf, with its head and slot.
 #[inline]
-pub(crate) fn entry_size(key_len: usize, value: LeafValue<'_>) -> usize {
-    LEAF_ARRAY_BYTES + ENTRY_HEADER_BYTES + key_len + stored_bytes(value)
+pub(crate) fn entry_size<'k>(key: impl Into<PageKey<'k>>, value: LeafValue<'_>) -> usize {
+    LEAF_ARRAY_BYTES + ENTRY_HEADER_BYTES + key.into().stored_bytes() + stored_bytes(value)
 }
 
 /// Whether the lengths fit the header of an entry.
-fn describable(key: &[u8], value: LeafValue<'_>) -> bool {
-    key.len() <= KEY_BYTES_MAX && stored_bytes(value) <= usize::from(u16::MAX)
+fn describable(key: PageKey<'_>, value: LeafValue<'_>) -> bool {
+    key.bytes.len() <= KEY_BYTES_MAX && stored_bytes(value) <= usize::from(u16::MAX)
 }
 
-/// Writes the first word of an entry and the length of its value part.
-fn write_entry_header(entry: &mut [u8], key_bytes: usize, value: LeafValue<'_>) {
+/// Longest prefix of a page that holds this key: all of a short key, all but a head of the bytes
+/// that the page holds of a long one.
+fn prefix_max(key: PageKey<'_>) -> usize {
+    match key.long {
+        None => key.bytes.len(),
+        Some(_) => key.bytes.len().saturating_sub(HEAD_BYTES),
+    }
+}
+
+/// Writes the first word of an entry and the length of its value part. `key_word` is the length of
+/// the key in the page, with the bit of a long key.
+fn write_entry_header(entry: &mut [u8], key_word: u16, value: LeafValue<'_>) {
     let kind = match value {
         LeafValue::Inline(_) => INLINE,
         LeafValue::Overflow(_) => OVERFLOW,
     };
-    put_u16(entry, 0, key_bytes as u16 | kind << KEY_BYTES_BITS);
+    put_u16(entry, 0, key_word | kind << VALUE_KIND_SHIFT);
     put_u16(entry, 2, stored_bytes(value) as u16);
 }
 
@@ -75,10 +88,15 @@ fn write_value(part: &mut [u8], value: LeafValue<'_>) {
 }
 
 /// Writes an entry; the slice has exactly its length.
-fn write_entry(entry: &mut [u8], key: &[u8], value: LeafValue<'_>) {
-    write_entry_header(entry, key.len(), value);
-    let (place, part) = entry[ENTRY_HEADER_BYTES..].split_at_mut(key.len());
-    place.copy_from_slice(key);
+fn write_entry(entry: &mut [u8], key: PageKey<'_>, value: LeafValue<'_>) {
+    let long = if key.long.is_some() { LONG_KEY } else { 0 };
+    write_entry_header(entry, key.bytes.len() as u16 | long, value);
+    let (place, part) = entry[ENTRY_HEADER_BYTES..].split_at_mut(key.stored_bytes());
+    let (place, pointer) = place.split_at_mut(key.bytes.len());
+    place.copy_from_slice(key.bytes);
+    if let Some(long) = key.long {
+        long.write(pointer);
+    }
     write_value(part, value);
 }
 
@@ -129,9 +147,15 @@ impl<'a> LeafMut<'a> {
     }
 
     /// Inserts an entry at `index`; its key must lie between its neighbours.
-    pub(crate) fn insert(&mut self, index: usize, key: &[u8], value: LeafValue<'_>) -> Result<bool, DecodeError> {
+    pub(crate) fn insert<'k>(
+        &mut self,
+        index: usize,
+        key: impl Into<PageKey<'k>>,
+        value: LeafValue<'_>,
+    ) -> Result<bool, DecodeError> {
+        let key = key.into();
         self.check_index(index, self.count + 1)?;
-        let size = entry_size(key.len(), value);
+        let size = entry_size(key, value);
         if size > self.upper - self.lower() || !describable(key, value) {
             return Ok(false);
         }
@@ -141,7 +165,7 @@ impl<'a> LeafMut<'a> {
         self.count += 1;
         let (offset, slots) = (self.upper, self.slots());
         write_entry(&mut self.page[offset..offset + size - LEAF_ARRAY_BYTES], key, value);
-        put_u32(self.page, LEAF_HEADS + HEAD_BYTES * index, head_of(&key[self.prefix_bytes..]));
+        put_u32(self.page, LEAF_HEADS + HEAD_BYTES * index, head_of(&key.bytes[self.prefix_bytes..]));
         put_u16(self.page, slots + SLOT_BYTES * index, offset as u16);
         self.write_header();
         Ok(true)
@@ -156,23 +180,26 @@ impl<'a> LeafMut<'a> {
     }
 
     /// Shortens the prefix so that `key`, which is about to become entry `index`, begins with it.
-    fn share_prefix(&mut self, index: usize, key: &[u8]) -> Result<(), DecodeError> {
+    fn share_prefix(&mut self, index: usize, key: PageKey<'_>) -> Result<(), DecodeError> {
+        if key.long.is_some() {
+            header::note_long_keys(self.page);
+        }
         if self.count == 0 {
-            self.prefix_bytes = key.len();
+            self.prefix_bytes = prefix_max(key);
             return Ok(());
         }
         if self.prefix_bytes == 0 {
             return Ok(());
         }
         // The neighbour's bytes are in the cache: the search has just compared them.
-        let neighbour = self.as_leaf().key(index.min(self.count - 1))?;
+        let neighbour = self.as_leaf().inline_key(index.min(self.count - 1))?;
         let Some(prefix) = neighbour.get(..self.prefix_bytes) else {
             return Err(bad(self.id, "prefix length", self.prefix_bytes as u64, neighbour.len() as u64));
         };
-        if key.get(..self.prefix_bytes) == Some(prefix) {
+        if key.bytes.get(..self.prefix_bytes) == Some(prefix) && self.prefix_bytes <= prefix_max(key) {
             return Ok(());
         }
-        let shared = common_prefix_bytes(prefix, key);
+        let shared = common_prefix_bytes(prefix, key.bytes).min(prefix_max(key));
         self.shorten_prefix(shared)
     }
 
@@ -180,7 +207,7 @@ impl<'a> LeafMut<'a> {
     #[cold]
     fn shorten_prefix(&mut self, prefix_bytes: usize) -> Result<(), DecodeError> {
         for index in 0..self.count {
-            let key = self.as_leaf().key(index)?;
+            let key = self.as_leaf().inline_key(index)?;
             let head = head_of(key.get(prefix_bytes..).unwrap_or(&[]));
             put_u32(self.page, LEAF_HEADS + HEAD_BYTES * index, head);
         }
@@ -236,7 +263,7 @@ impl<'a> LeafMut<'a> {
         if value_bytes > entry.value_bytes + (self.upper - self.lower()) || value_bytes > usize::from(u16::MAX) {
             return Ok(false);
         }
-        let key_end = entry.offset + ENTRY_HEADER_BYTES + entry.key_bytes;
+        let key_end = entry.value_offset();
         let distance = entry.value_bytes as isize - value_bytes as isize;
         if distance != 0 {
             self.move_entries(key_end, entry.offset, distance);
@@ -244,7 +271,8 @@ impl<'a> LeafMut<'a> {
         }
         let offset = entry.offset.wrapping_add_signed(distance);
         let value_at = key_end.wrapping_add_signed(distance);
-        write_entry_header(&mut self.page[offset..], entry.key_bytes, value);
+        let key_word = get_u16(self.page, offset) & (LONG_KEY | KEY_BYTES_MAX as u16);
+        write_entry_header(&mut self.page[offset..], key_word, value);
         write_value(&mut self.page[value_at..value_at + value_bytes], value);
         Ok(true)
     }
@@ -252,29 +280,38 @@ impl<'a> LeafMut<'a> {
 
 /// Writes a leaf page with these entries, which must ascend. `false`: they do not fit, and the page
 /// is untouched.
-pub(crate) fn build<'b>(
+pub(crate) fn build<'b, K: Into<PageKey<'b>>>(
     page: &mut [u8],
     stamp: PageStamp,
-    entries: impl Iterator<Item = (&'b [u8], LeafValue<'b>)> + Clone,
+    entries: impl Iterator<Item = (K, LeafValue<'b>)> + Clone,
 ) -> Result<bool, DecodeError> {
+    let entries = entries.map(|(key, value)| (key.into(), value));
     if !page_size_ok(page.len()) {
         return Err(bad(stamp.id, "page size", page.len() as u64, crate::limits::PAGE_SIZE_DEFAULT as u64));
     }
     let (mut bytes, mut count) = (0, 0);
     let mut ends: Option<(&[u8], &[u8])> = None;
+    let mut prefix_bound = None;
     for (key, value) in entries.clone() {
-        bytes += entry_size(key.len(), value);
+        bytes += entry_size(key, value);
         count += 1;
-        ends = Some((ends.map_or(key, |(first, _)| first), key));
+        ends = Some((ends.map_or(key.bytes, |(first, _)| first), key.bytes));
+        if key.long.is_some() {
+            prefix_bound = Some(prefix_max(key).min(prefix_bound.unwrap_or(usize::MAX)));
+        }
         if bytes > page.len() - HEADER_BYTES || !describable(key, value) {
             return Ok(false);
         }
     }
-    let prefix_bytes = ends.map_or(0, |(first, last)| common_prefix_bytes(first, last));
+    let shared = ends.map_or(0, |(first, last)| common_prefix_bytes(first, last));
+    let prefix_bytes = shared.min(prefix_bound.unwrap_or(usize::MAX));
     let mut builder = Builder::begin(page, stamp, count, prefix_bytes, bytes);
     for (key, value) in entries {
-        let place = builder.next(key, entry_size(key.len(), value) - LEAF_ARRAY_BYTES)?;
+        let place = builder.next(key.bytes, entry_size(key, value) - LEAF_ARRAY_BYTES)?;
         write_entry(place, key, value);
+    }
+    if prefix_bound.is_some() {
+        header::note_long_keys(page);
     }
     Ok(true)
 }

@@ -23,7 +23,7 @@ use super::header::PageKind;
 use super::heads::{self, Vectors};
 use super::layout::{
     get_u16, get_u32, get_u64, head_of, Front, BRANCH_HEADS, BRANCH_PREFIX, BRANCH_PREFIX_MAX, CHILD_BYTES,
-    ENTRY_HEADER_BYTES, HEAD_BYTES, KEY_BYTES_MAX, KIND, LEAF_HEADS, REST_HEADER_BYTES, SLOT_BYTES, UPPER,
+    ENTRY_HEADER_BYTES, HEAD_BYTES, KEY_BYTES_MAX, KIND, LEAF_HEADS, LONG_REST, REST_HEADER_BYTES, SLOT_BYTES, UPPER,
 };
 use super::leaf::Leaf;
 use crate::ids::{PageId, PagePtr, MAX_U48};
@@ -179,7 +179,8 @@ impl Tails<'_> {
         Some(low)
     }
 
-    /// Whether tail `index` is at most `key_rest`, given equal heads. `None`: the tail is damaged.
+    /// Whether tail `index` is at most `key_rest`, given equal heads. `None`: the tail is damaged, or
+    /// its long separator has to decide.
     #[inline(always)]
     fn is_not_above(&self, index: usize, key_rest: &[u8]) -> Option<bool> {
         let slot = usize::from(get_u16(self.rests, BRANCH_HEADS + HEAD_BYTES * self.count + SLOT_BYTES * index));
@@ -190,8 +191,14 @@ impl Tails<'_> {
             return None;
         }
         let (bytes, rest) = self.rests.get(slot..)?.split_first_chunk::<REST_HEADER_BYTES>()?;
-        let rest = rest.get(..usize::from(u16::from_le_bytes(*bytes)))?;
-        Some(key_rest.get(HEAD_BYTES..).is_some_and(|after_head| rest <= after_head))
+        let word = u16::from_le_bytes(*bytes);
+        let rest = rest.get(..usize::from(word & !LONG_REST))?;
+        let Some(after_head) = key_rest.get(HEAD_BYTES..) else { return Some(false) };
+        if word & LONG_REST != 0 && after_head.starts_with(rest) {
+            // The separator is longer than `rest`.
+            return if after_head.len() == rest.len() { Some(false) } else { None };
+        }
+        Some(rest <= after_head)
     }
 }
 
@@ -218,8 +225,9 @@ impl EntryOffset {
         let entry = page.get(self.0 as usize..)?;
         let (header, rest) = entry.split_first_chunk::<ENTRY_HEADER_BYTES>()?;
         let header = u32::from_le_bytes(*header);
-        // The low 16 bits hold key length and value kind. Inline is kind 0; for other kinds the
-        // number is larger than any key length.
+        // The low 16 bits hold key length, kind of key and value kind. Both kinds are 0 for a short
+        // key with an inline value; otherwise the number is larger than any length that `is_equal`
+        // accepts.
         let key_bytes = (header & 0xffff) as usize;
         if key_bytes != key.len() {
             return None;

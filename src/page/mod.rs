@@ -8,6 +8,7 @@
 //! layout      offsets and sizes of all fields, each defined once
 //! meta        the root record of the database, twice in each of pages 0 and 1
 //! header      the first 32 bytes of leaves, branches, overflow extents and free lists
+//! key         keys and separators: whole, or their first bytes and a pointer
 //! leaf        entries; `leaf_mut` changes them
 //! branch      separators and children; `branch_mut` changes them
 //! heads       searches the heads of a leaf or branch; `heads/x86` has the vector instructions
@@ -28,6 +29,7 @@ pub(crate) mod checksum;
 pub(crate) mod free_list;
 pub(crate) mod header;
 pub(crate) mod heads;
+pub(crate) mod key;
 pub(crate) mod layout;
 pub(crate) mod leaf;
 pub(crate) mod leaf_mut;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::branch::{self, Branch, BranchMut, Child};
 use super::header::{self, Header, PageKind, PageStamp};
+use super::key::{NoLongKeys, PageKeyBuf};
 use super::leaf::{self, Leaf, LeafMut, LeafValue, OverflowPtr};
 use super::{checksum, free_list, meta, overflow};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
@@ -47,7 +48,7 @@ fn a_built_leaf_has_the_documented_bytes() {
 #[test]
 fn a_built_branch_has_the_documented_bytes() {
     let mut page = vec![0xee; 4096];
-    let child = |sep: &[u8], id| Child { sep: sep.to_vec(), ptr: PagePtr { id: PageId(id), crc: 0x0403_0201 } };
+    let child = |sep: &[u8], id| Child { sep: sep.into(), ptr: PagePtr { id: PageId(id), crc: 0x0403_0201 } };
     let items = [child(b"ignored", 0xffff_ffff_fffe), child(b"pre-ab", 3), child(b"pre-bcdefg", 4)];
     assert!(branch::build(&mut page, STAMP, 1, &items).unwrap());
     let upper: u16 = 4096 - 2 - 2;
@@ -170,18 +171,18 @@ fn read_everything(page: &[u8], id: PageId) {
             ran((leaf.key(index), leaf.entry(index), leaf.value(index), leaf.entry_bytes(index)));
         }
         for probe in probes {
-            assert!(leaf.lower_bound(probe).map_or(true, |(at, _)| at <= leaf.count()));
-            assert!(leaf.find(probe).map_or(true, |at| at.is_none_or(|at| at < leaf.count())));
+            assert!(leaf.lower_bound(&NoLongKeys, probe).map_or(true, |(at, _)| at <= leaf.count()));
+            assert!(leaf.find(&NoLongKeys, probe).map_or(true, |at| at.is_none_or(|at| at < leaf.count())));
         }
     }
     if let Ok(branch) = Branch::parse(page, id) {
-        let mut separator = Vec::new();
+        let mut separator = PageKeyBuf::default();
         ran((branch.verify(), branch.level(), branch.prefix(), branch.used_bytes()));
         for index in 0..branch.count() + 2 {
             ran((branch.child(index), branch.separator_into(index, &mut separator)));
         }
         for probe in probes {
-            assert!(branch.find(probe).map_or(true, |at| at < branch.count()));
+            assert!(branch.find(&NoLongKeys, probe).map_or(true, |at| at < branch.count()));
         }
     }
 }
@@ -209,7 +210,7 @@ fn valid_page(branch: bool, page_size: usize) -> Vec<u8> {
     let mut page = vec![0; page_size];
     let keys: Vec<Vec<u8>> = (0..60).map(|n| format!("key-{n:08}{}", "x".repeat(n % 30)).into_bytes()).collect();
     let built = if branch {
-        let items: Vec<Child> = keys.iter().map(|key| Child { sep: key.clone(), ptr: ptr(77) }).collect();
+        let items: Vec<Child> = keys.iter().map(|key| Child { sep: key.clone().into(), ptr: ptr(77) }).collect();
         branch::build(&mut page, STAMP, 1, &items)
     } else {
         let entries = keys.iter().map(|key| (key.as_slice(), LeafValue::Inline(&key[..4])));

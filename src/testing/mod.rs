@@ -22,6 +22,7 @@ mod bare;
 mod files;
 mod input;
 mod log;
+mod long_keys;
 mod ops;
 mod pages;
 mod records;

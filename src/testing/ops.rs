@@ -10,7 +10,7 @@ use std::ops::Bound;
 
 use crate::db::{Db, Options};
 use crate::error::Result;
-use crate::limits::max_key_bytes;
+use crate::limits::max_inline_key_bytes;
 use crate::table::TableMut;
 use crate::testing::input::{filled, Input};
 use crate::testing::temp_path::TempPath;
@@ -81,8 +81,8 @@ impl Trial {
                 6 | 7 => self.snapshot()?,
                 8 => self.read_snapshot(input)?,
                 9 => drop_or_rename(&mut txn, &mut model, input)?,
-                10 | 11 => range(&mut txn, &mut model, input, max_key_bytes(self.page_size as usize))?,
-                _ => change(&mut txn, &mut model, input, what, max_key_bytes(self.page_size as usize))?,
+                10 | 11 => range(&mut txn, &mut model, input, max_inline_key_bytes(self.page_size as usize))?,
+                _ => change(&mut txn, &mut model, input, what, max_inline_key_bytes(self.page_size as usize))?,
             }
         }
         Ok(())
@@ -99,7 +99,7 @@ impl Trial {
 
     fn read_snapshot(&self, input: &mut Input<'_>) -> Result<()> {
         let (index, name) = (usize::from(input.byte()), table(input));
-        let key = input.key(max_key_bytes(self.page_size as usize));
+        let key = input.key(max_inline_key_bytes(self.page_size as usize));
         let Some((txn, model)) = self.snapshots.get(index % self.snapshots.len().max(1)) else { return Ok(()) };
         let expected = model.get(name).and_then(|entries| entries.get(&key));
         assert_eq!(txn.bytes_table(name)?.get(&key)?, expected.map(Vec::as_slice), "{name} {key:?}");

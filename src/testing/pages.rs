@@ -7,15 +7,17 @@
 use std::collections::BTreeMap;
 
 use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
-use crate::limits::{max_inline_value_bytes, max_key_bytes, MAX_VALUE_BYTES};
+use crate::limits::{max_inline_key_bytes, max_inline_value_bytes, MAX_VALUE_BYTES};
 use crate::page::branch::{self, Branch, BranchMut, Child};
 use crate::page::header::{Header, PageStamp};
+use crate::page::key::{PageKey, PageKeyBuf, WholeKeys};
 use crate::page::layout::{self, meta as at};
 use crate::page::leaf::{self, Leaf, LeafMut, LeafValue, OverflowPtr};
 use crate::page::lookup;
 use crate::page::meta::MetaPage;
 use crate::page::{free_list, overflow};
 use crate::testing::input::{filled, Input};
+use crate::testing::long_keys::{self, Known, Zeros};
 
 const ID: PageId = PageId(7);
 const TREE: TreeId = TreeId(5);
@@ -34,7 +36,7 @@ pub fn fuzz_page(data: &[u8]) {
         1 => {
             let mut page = raw_page(&mut input, page_size);
             correct_fields(&mut page);
-            let probes: Vec<Vec<u8>> = (0..4).map(|_| input.key(max_key_bytes(page_size))).collect();
+            let probes: Vec<Vec<u8>> = (0..4).map(|_| input.key(max_inline_key_bytes(page_size))).collect();
             decode(&page, &probes);
         }
         2 => leaf_of_entries(&mut input, page_size),
@@ -67,7 +69,8 @@ fn correct_fields(page: &mut [u8]) {
         return;
     }
     layout::put_u48(page, layout::ID, ID.0);
-    layout::put_u16(page, layout::FLAGS, 0);
+    let flags = layout::get_u16(page, layout::FLAGS);
+    layout::put_u16(page, layout::FLAGS, flags & layout::LONG_KEYS_FLAG);
     let count = usize::from(layout::get_u16(page, layout::COUNT));
     let lower = match page[layout::KIND] {
         1 => layout::LEAF_HEADS + layout::LEAF_ARRAY_BYTES * count,
@@ -110,19 +113,21 @@ fn decode(page: &[u8], probes: &[Vec<u8>]) {
     }
 }
 
-type Entry<'a> = (&'a [u8], LeafValue<'a>);
+type Entry<'a> = (PageKey<'a>, LeafValue<'a>);
 
 fn decode_leaf(page: &[u8], leaf: Leaf<'_>, probes: &[Vec<u8>]) {
     let verified = leaf.verify().is_ok();
     let entries: Vec<Entry<'_>> = (0..leaf.count()).map_while(|index| leaf.entry(index).ok()).collect();
-    let keys: Vec<&[u8]> = entries.iter().take(64).map(|entry| entry.0).collect();
+    let keys: Vec<&[u8]> = entries.iter().take(64).map(|entry| entry.0.bytes).collect();
     for key in probes.iter().map(Vec::as_slice).chain(keys) {
-        let _bounds = leaf.lower_bound(key);
-        leaf_lookup(page, leaf, key);
+        let _bounds = leaf.lower_bound(&Zeros, key);
+        leaf_lookup(page, leaf, &Zeros, key);
     }
     if verified {
         assert_eq!(entries.len(), leaf.count(), "a leaf that verifies has all its entries");
-        search_leaf(page, leaf, &entries, probes);
+        if entries.iter().all(|entry| entry.0.long.is_none()) {
+            search_leaf(page, leaf, &Known::default(), &entries, probes);
+        }
         let mut again = vec![0xee; page.len()];
         let built = leaf::build(&mut again, PageStamp { id: leaf.id(), ..STAMP }, entries.iter().copied());
         assert_eq!(built, Ok(true), "what is in a page fits a page");
@@ -134,8 +139,11 @@ fn decode_leaf(page: &[u8], leaf: Leaf<'_>, probes: &[Vec<u8>]) {
 }
 
 /// FIND-1: if the fast lookup answers, its answer is that of `Leaf`.
-fn leaf_lookup(page: &[u8], leaf: Leaf<'_>, key: &[u8]) {
-    let at = leaf.find(key);
+fn leaf_lookup<K: WholeKeys>(page: &[u8], leaf: Leaf<'_>, keys: &K, key: &[u8])
+where
+    K::Error: std::fmt::Debug,
+{
+    let at = leaf.find(keys, key);
     if let Some(value) = lookup::testing::leaf(page, key) {
         let at = at.expect("answered, so it finds");
         assert_eq!(at.map(|at| leaf.value(at)), value.map(|value| Ok(LeafValue::Inline(value))), "{key:?}");
@@ -160,20 +168,21 @@ fn around<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
 }
 
 /// Compares each search in a sound leaf with a scan of all entries.
-fn search_leaf(page: &[u8], leaf: Leaf<'_>, entries: &[Entry<'_>], probes: &[Vec<u8>]) {
-    let some = entries.iter().step_by(1 + entries.len() / 32).map(|entry| entry.0);
+fn search_leaf(page: &[u8], leaf: Leaf<'_>, known: &Known, entries: &[Entry<'_>], probes: &[Vec<u8>]) {
+    let wholes: Vec<&[u8]> = entries.iter().map(|entry| known.whole(&entry.0)).collect();
+    let some = wholes.iter().step_by(1 + entries.len() / 32).copied();
     for key in around(some).iter().chain(probes) {
-        let below = entries.iter().filter(|entry| entry.0 < key.as_slice()).count();
-        let equal = entries.get(below).is_some_and(|entry| entry.0 == key.as_slice());
-        assert_eq!(leaf.lower_bound(key), Ok((below, equal)), "{key:?}");
-        assert_eq!(leaf.find(key), Ok(equal.then_some(below)), "{key:?}");
-        leaf_lookup(page, leaf, key);
+        let below = wholes.iter().filter(|whole| **whole < key.as_slice()).count();
+        let equal = wholes.get(below).is_some_and(|whole| *whole == key.as_slice());
+        assert_eq!(leaf.lower_bound(known, key), Ok((below, equal)), "{key:?}");
+        assert_eq!(leaf.find(known, key), Ok(equal.then_some(below)), "{key:?}");
+        leaf_lookup(page, leaf, known, key);
     }
     for (index, &(key, value)) in entries.iter().enumerate() {
         assert_eq!(leaf.key(index), Ok(key));
         let inline = match value {
-            LeafValue::Inline(value) => Some((key, value)),
-            LeafValue::Overflow(_) => None,
+            LeafValue::Inline(value) if key.long.is_none() => Some((key.bytes, value)),
+            _ => None,
         };
         assert_eq!(leaf.inline_entry(index), inline);
     }
@@ -181,7 +190,7 @@ fn search_leaf(page: &[u8], leaf: Leaf<'_>, entries: &[Entry<'_>], probes: &[Vec
 
 fn children_of(branch: Branch<'_>) -> Option<Vec<Child>> {
     let child = |index| {
-        let mut sep = Vec::new();
+        let mut sep = PageKeyBuf::default();
         branch.separator_into(index, &mut sep).ok()?;
         Some(Child { sep, ptr: branch.child(index).ok()? })
     };
@@ -191,20 +200,22 @@ fn children_of(branch: Branch<'_>) -> Option<Vec<Child>> {
 fn decode_branch(page: &[u8], branch: Branch<'_>, probes: &[Vec<u8>]) {
     let verified = branch.verify().is_ok();
     let id = PageId(layout::get_u48(page, layout::ID));
-    let mut separator = Vec::new();
+    let mut separator = PageKeyBuf::default();
     for index in 0..branch.count().min(64) {
         let _child = branch.child(index);
         if branch.separator_into(index, &mut separator).is_ok() {
-            branch_lookup(page, branch, &separator);
+            branch_lookup(page, branch, &Zeros, &separator.bytes);
         }
     }
-    probes.iter().for_each(|key| branch_lookup(page, branch, key));
+    probes.iter().for_each(|key| branch_lookup(page, branch, &Zeros, key));
     if verified {
         let children = children_of(branch).expect("a branch that verifies has all its children");
-        search_branch(page, branch, &children, probes);
+        if children.iter().all(|child| child.sep.long.is_none()) {
+            search_branch(page, branch, &Known::default(), &children, probes);
+        }
         let mut again = vec![0xee; page.len()];
         let built = branch::build(&mut again, PageStamp { id, ..STAMP }, branch.level(), &children);
-        let possible = children.iter().all(|child| child.sep.len() <= max_key_bytes(page.len()));
+        let possible = children.iter().all(|child| child.sep.bytes.len() <= max_inline_key_bytes(page.len()));
         assert!(built == Ok(true) || (built == Ok(false) && !possible), "what is in a page fits a page: {built:?}");
         if built == Ok(true) {
             let built = Branch::parse(&again, id).expect("a branch that was built");
@@ -215,9 +226,12 @@ fn decode_branch(page: &[u8], branch: Branch<'_>, probes: &[Vec<u8>]) {
 }
 
 /// FIND-1: if the fast lookup answers, its answer is that of `Branch`.
-fn branch_lookup(page: &[u8], branch: Branch<'_>, key: &[u8]) {
+fn branch_lookup<K: WholeKeys>(page: &[u8], branch: Branch<'_>, keys: &K, key: &[u8])
+where
+    K::Error: std::fmt::Debug,
+{
     let level = usize::from(branch.level());
-    let found = branch.find(key);
+    let found = branch.find(keys, key);
     // Other code refuses pointers to the meta pages.
     if let Some((answer, _)) = lookup::testing::branch(page, level, key).filter(|(answer, _)| answer.id.0 >= 2) {
         assert_eq!(branch.child(found.expect("answered, so it finds")), Ok(answer), "{key:?}");
@@ -225,12 +239,13 @@ fn branch_lookup(page: &[u8], branch: Branch<'_>, key: &[u8]) {
 }
 
 /// Compares each search in a sound branch with a scan of all separators.
-fn search_branch(page: &[u8], branch: Branch<'_>, children: &[Child], probes: &[Vec<u8>]) {
-    let some = children.iter().step_by(1 + children.len() / 32).map(|child| child.sep.as_slice());
+fn search_branch(page: &[u8], branch: Branch<'_>, known: &Known, children: &[Child], probes: &[Vec<u8>]) {
+    let wholes: Vec<&[u8]> = children.iter().map(|child| known.whole(&child.sep.as_key())).collect();
+    let some = wholes.iter().step_by(1 + children.len() / 32).copied();
     for key in around(some).iter().chain(probes) {
-        let not_above = children.iter().skip(1).filter(|child| child.sep.as_slice() <= key.as_slice()).count();
-        assert_eq!(branch.find(key), Ok(not_above), "{key:?}");
-        branch_lookup(page, branch, key);
+        let not_above = wholes.iter().skip(1).filter(|whole| **whole <= key.as_slice()).count();
+        assert_eq!(branch.find(known, key), Ok(not_above), "{key:?}");
+        branch_lookup(page, branch, known, key);
     }
 }
 
@@ -262,34 +277,51 @@ impl Owned {
     }
 }
 
+/// A key that is long now and then. A long one begins with the key that the input has.
+fn page_key(input: &mut Input<'_>, prefix: &[u8], page_size: usize, known: &mut Known) -> PageKeyBuf {
+    let key = input.key_with_prefix(prefix, max_inline_key_bytes(page_size));
+    let what = input.byte();
+    match what % 8 {
+        0 => {
+            let bytes = long_keys::inline_bytes(page_size) + 1 + input.u16() % (long_keys::BYTES_MAX - page_size);
+            known.add([key.as_slice(), &filled(what, bytes)].concat(), page_size)
+        }
+        _ => PageKeyBuf::from(key),
+    }
+}
+
 /// Changes a leaf entry by entry, and builds another one from all entries. Both must hold the
 /// entries.
 fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
     let prefix = input.prefix();
     let mut page = vec![0xee; page_size];
     let mut leaf = LeafMut::init(&mut page, STAMP);
-    let mut model: BTreeMap<Vec<u8>, Owned> = BTreeMap::new();
+    let (mut known, mut model) = (Known::default(), BTreeMap::<Vec<u8>, (PageKeyBuf, Owned)>::new());
     while !input.is_empty() {
         let what = input.byte();
-        let key = input.key_with_prefix(&prefix, max_key_bytes(page_size));
-        let (at, found) = leaf.as_leaf().lower_bound(&key).expect("a sound leaf");
-        assert_eq!((at, found), (model.range(..key.clone()).count(), model.contains_key(&key)));
+        let key = page_key(input, &prefix, page_size, &mut known);
+        let whole = known.whole(&key.as_key()).to_vec();
+        let (at, found) = leaf.as_leaf().lower_bound(&known, &whole).expect("a sound leaf");
+        assert_eq!((at, found), (model.range(..whole.clone()).count(), model.contains_key(&whole)));
         match (what % 4, found) {
             (0, true) => {
                 leaf.remove(at).expect("a sound leaf");
-                model.remove(&key);
+                model.remove(&whole);
             }
             (0, false) => {}
             (_, found) => {
                 let value = Owned::read(input, page_size);
                 let done = if found { leaf.replace(at, value.value()) } else { leaf.insert(at, &key, value.value()) };
                 if done.expect("a sound leaf") {
-                    model.insert(key, value);
+                    match model.get_mut(&whole) {
+                        Some((_, old)) => *old = value,
+                        None => drop(model.insert(whole, (key, value))),
+                    }
                 }
             }
         }
     }
-    let entries: Vec<Entry<'_>> = model.iter().map(|(key, value)| (key.as_slice(), value.value())).collect();
+    let entries: Vec<Entry<'_>> = model.values().map(|(key, value)| (key.as_key(), value.value())).collect();
     let mut built = vec![0xee; page_size];
     let fits = leaf::build(&mut built, STAMP, entries.iter().copied());
     assert_eq!(fits, Ok(true), "what is in a page fits a page");
@@ -298,7 +330,7 @@ fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
         assert_eq!(leaf.verify(), Ok(()));
         let decoded: Vec<Entry<'_>> = (0..leaf.count()).map_while(|index| leaf.entry(index).ok()).collect();
         assert_eq!(decoded, entries);
-        search_leaf(page, leaf, &entries, &[]);
+        search_leaf(page, leaf, &known, &entries, &[]);
     }
 }
 
@@ -307,13 +339,14 @@ fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
     let level = 1 + input.byte() % 31;
     let prefix = input.prefix();
     let pointer = |input: &mut Input<'_>| PagePtr { id: PageId(2 + input.u32() as u64), crc: input.u32() as u32 };
-    let mut separators: BTreeMap<Vec<u8>, PagePtr> = BTreeMap::new();
+    let (mut known, mut separators) = (Known::default(), BTreeMap::<Vec<u8>, Child>::new());
     for _ in 0..input.byte() {
-        separators.insert(input.key_with_prefix(&prefix, max_key_bytes(page_size)), pointer(input));
+        let sep = page_key(input, &prefix, page_size, &mut known);
+        separators.insert(known.whole(&sep.as_key()).to_vec(), Child { sep, ptr: pointer(input) });
     }
     separators.remove(&vec![]);
-    let mut children = vec![Child { sep: vec![], ptr: pointer(input) }];
-    children.extend(separators.into_iter().map(|(sep, ptr)| Child { sep, ptr }));
+    let mut children = vec![Child { sep: PageKeyBuf::default(), ptr: pointer(input) }];
+    children.extend(separators.into_values());
     let mut page = vec![0xee; page_size];
     while branch::build(&mut page, STAMP, level, &children) == Ok(false) {
         assert!(branch::built_bytes(page_size, &children) > page_size && children.len() > 3, "three always fit");
@@ -322,8 +355,9 @@ fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
     let mut branch = BranchMut::open(&mut page, ID).expect("a sound branch");
     while !input.is_empty() {
         let what = input.byte();
-        let key = input.key_with_prefix(&prefix, max_key_bytes(page_size));
-        let at = branch.as_branch().find(&key).expect("a sound branch");
+        let key = page_key(input, &prefix, page_size, &mut known);
+        let whole = known.whole(&key.as_key());
+        let at = branch.as_branch().find(&known, whole).expect("a sound branch");
         match what % 4 {
             0 if at > 0 && children.len() > 1 => {
                 branch.remove(at).expect("a sound branch");
@@ -338,7 +372,7 @@ fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
                 children[at].ptr = pointer(input);
                 branch.set_child(at, children[at].ptr).expect("a sound branch");
             }
-            _ if !key.is_empty() && children[at].sep != key => {
+            _ if !whole.is_empty() && known.whole(&children[at].sep.as_key()) != whole => {
                 let ptr = pointer(input);
                 if branch.insert(at + 1, &key, ptr).expect("a sound branch") {
                     children.insert(at + 1, Child { sep: key, ptr });
@@ -350,5 +384,5 @@ fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
     let branch = Branch::parse(&page, ID).expect("a sound branch");
     assert_eq!(branch.verify(), Ok(()));
     assert_eq!((children_of(branch).as_ref(), branch.level()), (Some(&children), level));
-    search_branch(&page, branch, &children, &[]);
+    search_branch(&page, branch, &known, &children, &[]);
 }

@@ -82,6 +82,10 @@ impl Sealer<'_> {
                 for child in (children..end).step_by(layout::CHILD_BYTES).take(count) {
                     self.pointer(child, 0, depth + 1);
                 }
+                let slots = start + layout::BRANCH_HEADS + count * layout::HEAD_BYTES;
+                for slot in (slots..end).step_by(layout::SLOT_BYTES).take(count) {
+                    self.long_rest(start + usize::from(layout::get_u16(self.data, slot)), end);
+                }
             }
             _ => {}
         }
@@ -90,16 +94,37 @@ impl Sealer<'_> {
         Some(crc)
     }
 
-    /// Seals the target of an entry of a leaf: an overflow extent, or the tree of a table.
+    /// Seals the extent of a long separator, if the rest at an offset has a pointer to one.
+    fn long_rest(&mut self, rest: usize, end: usize) {
+        let word = layout::get_u16(self.data, rest);
+        let pointer = rest + layout::REST_HEADER_BYTES + usize::from(word & !layout::LONG_REST);
+        if word & layout::LONG_REST != 0 && pointer + layout::LONG_KEY_PTR_BYTES <= end {
+            self.long_key(pointer);
+        }
+    }
+
+    fn long_key(&mut self, pointer: usize) {
+        let bytes = u64::from(layout::get_u32(self.data, pointer + layout::CHILD_BYTES));
+        self.extent_pointer(pointer, (bytes + layout::HEADER_BYTES as u64).div_ceil(self.page_size as u64));
+    }
+
+    /// Seals the target of an entry of a leaf: overflow extents, or the tree of a table.
     fn entry(&mut self, entry: usize, end: usize, depth: usize) {
         let word = layout::get_u16(self.data, entry);
         let key_bytes = usize::from(word) & layout::KEY_BYTES_MAX;
-        let value = entry + layout::ENTRY_HEADER_BYTES + key_bytes;
+        let mut value = entry + layout::ENTRY_HEADER_BYTES + key_bytes;
+        if word & layout::LONG_KEY != 0 {
+            if value + layout::LONG_KEY_PTR_BYTES > end {
+                return;
+            }
+            self.long_key(value);
+            value += layout::LONG_KEY_PTR_BYTES;
+        }
         if value + layout::OVERFLOW_PTR_BYTES > end {
             return;
         }
         let tree = layout::get_u32(self.data, (end - self.page_size) + layout::TREE);
-        match word >> layout::KEY_BYTES_BITS {
+        match word >> layout::VALUE_KIND_SHIFT {
             1 => {
                 let bytes = layout::get_u64(self.data, value + layout::CHILD_BYTES);
                 let pages = bytes.saturating_add(layout::HEADER_BYTES as u64).div_ceil(self.page_size as u64);

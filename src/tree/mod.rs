@@ -12,6 +12,7 @@
 //! verify/      proving a tree of an open database, and reading one of a damaged file
 //! handle       a tree to read, a tree to change: their methods are the operations
 //! depth_first  the walk that seal, drop and verify share
+//! long_key     keys and separators in overflow extents
 //! path         the way from root to leaf, and copy on write
 //! value        values in leaves and in overflow extents
 //! ```
@@ -26,6 +27,7 @@
 
 mod depth_first;
 mod handle;
+mod long_key;
 mod path;
 mod value;
 
@@ -51,7 +53,7 @@ pub(crate) use verify::check::{check, TreeStats};
 pub(crate) use verify::finding::{text_of, Finding};
 pub(crate) use verify::measure::measure;
 pub(crate) use verify::newer::NewerPages;
-pub(crate) use verify::walk::{read_value, walk, Values, Visitor};
+pub(crate) use verify::walk::{read_long, read_value, walk, Values, Visitor};
 
 /// A key and its value, as they lie in the pages.
 pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);

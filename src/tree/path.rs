@@ -20,6 +20,7 @@ use crate::page::header;
 use crate::page::leaf::Leaf;
 use crate::pager::{PageRead, PageWrite};
 
+use super::long_key::whole_separator;
 use super::{Tree, TreeMut, TreeRoot};
 
 /// One page of a path, and the index of the child (in a leaf: of the entry) that the path takes.
@@ -95,12 +96,12 @@ impl Path {
         let mut ptr = root.ptr;
         for depth in 0..self.len - 1 {
             let branch = branch_at(pages, ptr, self.len - 1 - depth)?;
-            let at = branch.find(key)?;
+            let at = branch.find(pages, key)?;
             self.frames[depth] = Frame { ptr, at: at as u32 };
             ptr = branch.child(at)?;
         }
         fetch_front(pages, ptr);
-        let (at, found) = leaf_at(pages, ptr)?.lower_bound(key)?;
+        let (at, found) = leaf_at(pages, ptr)?.lower_bound(pages, key)?;
         self.frames[self.len - 1] = Frame { ptr, at: at as u32 };
         Ok(found)
     }
@@ -136,10 +137,10 @@ impl Path {
         let (mut ptr, mut bound) = (root.ptr, None);
         for depth in 0..self.len - 1 {
             let branch = branch_at(pages, ptr, self.len - 1 - depth)?;
-            let at = branch.find(key)?;
+            let at = branch.find(pages, key)?;
             self.frames[depth] = Frame { ptr, at: at as u32 };
             if depth + 2 < self.len && at + 1 < branch.count() {
-                branch.separator_into(at + 1, bound.get_or_insert_with(Vec::new))?;
+                bound = Some(whole_separator(pages, &branch, at + 1)?);
             }
             ptr = branch.child(at)?;
         }

@@ -11,10 +11,13 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId, TxnId};
-use crate::limits::{max_inline_value_bytes, max_key_bytes, MAX_VALUE_BYTES};
+use crate::limits::{max_inline_value_bytes, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::page::key::{LongKey, PageKey};
 use crate::page::leaf::{LeafValue, OverflowPtr};
 use crate::page::overflow;
 use crate::pager::{PageRead, PageWrite};
+
+use crate::tree::long_key::long_key_pages;
 
 /// The bytes of a value.
 #[inline]
@@ -41,10 +44,9 @@ pub(crate) fn overflow_pages(page_size: usize, pointer: &OverflowPtr) -> Result<
 /// Returns [`Error::TooLarge`] for a key or value that is longer than the limit of the format. All
 /// ways to store an entry go through this check.
 #[inline]
-pub(crate) fn check_sizes(page_size: usize, key: &[u8], value_bytes: usize) -> Result<()> {
-    let key_limit = max_key_bytes(page_size);
-    if key.len() > key_limit {
-        return Err(too_large("key", key.len() as u64, key_limit as u64));
+pub(crate) fn check_sizes(key: &[u8], value_bytes: usize) -> Result<()> {
+    if key.len() > MAX_KEY_BYTES {
+        return Err(too_large("key", key.len() as u64, MAX_KEY_BYTES as u64));
     }
     if value_bytes as u64 > MAX_VALUE_BYTES {
         return Err(too_large("value", value_bytes as u64, MAX_VALUE_BYTES));
@@ -85,6 +87,24 @@ impl OverflowExtent {
         let overflow_pages = overflow_pages(pages.page_size(), &pointer)?;
         let born = pages.extent_born(pointer.ptr.id, overflow_pages)?;
         Ok(Some(OverflowExtent { id: pointer.ptr.id, pages: overflow_pages, born }))
+    }
+
+    /// The overflow extent of a key or separator, if it is long.
+    pub(crate) fn of_long<P: PageWrite>(pages: &P, long: Option<LongKey>) -> Result<Option<OverflowExtent>> {
+        let Some(long) = long else { return Ok(None) };
+        let long_key_pages = long_key_pages(pages.page_size(), long);
+        let born = pages.extent_born(long.ptr.id, long_key_pages)?;
+        Ok(Some(OverflowExtent { id: long.ptr.id, pages: long_key_pages, born }))
+    }
+
+    /// The overflow extents of an entry: of its key and of its value.
+    #[inline]
+    pub(crate) fn of_entry<P: PageWrite>(
+        pages: &P,
+        key: PageKey<'_>,
+        value: LeafValue<'_>,
+    ) -> Result<[Option<OverflowExtent>; 2]> {
+        Ok([OverflowExtent::of_long(pages, key.long)?, OverflowExtent::of(pages, value)?])
     }
 
     pub(crate) fn free<P: PageWrite>(self, pages: &mut P) {

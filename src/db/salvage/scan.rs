@@ -8,6 +8,7 @@
 //!
 //! Pages inside an overflow extent are user data and are skipped, if the extent can be verified.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use crate::error::Result;
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::page::checksum;
 use crate::page::header::{Header, PageKind};
+use crate::page::key::PageKey;
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::tree::{self, TreeRoot};
 use crate::txn::open::survey::Candidate;
@@ -166,7 +168,7 @@ impl Rescue<'_> {
         let mut page = Vec::new();
         let Some(leaf) = self.verified_leaf(id, &mut page) else { return Vec::new() };
         let record = |at| match leaf.entry(at) {
-            Ok((key, LeafValue::Inline(value))) => record_of(key, value).ok(),
+            Ok((key, LeafValue::Inline(value))) => record_of(key.bytes, value).ok(),
             _ => None,
         };
         (0..leaf.count()).filter_map(record).collect()
@@ -181,6 +183,14 @@ impl Rescue<'_> {
         Leaf::parse(page, id).ok().filter(|leaf| leaf.verify().is_ok())
     }
 
+    /// The whole key, if it can be read.
+    fn whole<'k>(&self, key: PageKey<'k>) -> Option<Cow<'k, [u8]>> {
+        match key.long {
+            None => Some(Cow::Borrowed(key.bytes)),
+            Some(long) => tree::read_long(&self.pages, long).ok().map(Cow::Owned),
+        }
+    }
+
     fn table_leaf(&mut self, found: &FoundLeaf) -> Result<()> {
         self.page_done()?;
         let wanted = match self.known.contains_key(&found.tree) {
@@ -193,6 +203,8 @@ impl Rescue<'_> {
         self.adopt(found.tree, &name, None, false)?;
         for at in 0..leaf.count() {
             let Ok((key, value)) = leaf.entry(at) else { continue };
+            let Some(key) = self.whole(key) else { continue };
+            let key = &key;
             match value {
                 LeafValue::Inline(value) => self.add_stale(found.tree, key, value)?,
                 LeafValue::Overflow(pointer) => {
@@ -202,9 +214,10 @@ impl Rescue<'_> {
                 }
             }
         }
-        if let (Ok(first), Ok(last), Some(known)) = (leaf.first_key(), leaf.last_key(), self.known.get_mut(&found.tree))
-        {
-            known.covered.add_closed(first, last);
+        let first = leaf.first_key().ok().and_then(|key| self.whole(key));
+        let last = leaf.last_key().ok().and_then(|key| self.whole(key));
+        if let (Some(first), Some(last), Some(known)) = (first, last, self.known.get_mut(&found.tree)) {
+            known.covered.add_closed(&first, &last);
         }
         Ok(())
     }

@@ -4,31 +4,32 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::PageId;
-use crate::limits::max_key_bytes;
+use crate::limits::max_inline_key_bytes;
 use crate::page::header::PageStamp;
+use crate::page::key::NoLongKeys;
 use crate::page::tests::{any_key, key_set, ptr, ID, STAMP};
 
 /// Children with their separators; the first separator is empty.
 type Model = Vec<(Vec<u8>, PagePtr)>;
 
 fn children(model: &Model) -> Vec<Child> {
-    model.iter().map(|(sep, ptr)| Child { sep: sep.clone(), ptr: *ptr }).collect()
+    model.iter().map(|(sep, ptr)| Child { sep: sep.clone().into(), ptr: *ptr }).collect()
 }
 
 fn check(branch: Branch<'_>, model: &Model, probes: &[Vec<u8>]) {
     assert_eq!(branch.verify(), Ok(()));
     assert_eq!((branch.count(), branch.level()), (model.len(), 3));
-    let mut found = vec![1, 2, 3];
+    let mut found = PageKeyBuf::from(vec![1, 2, 3]);
     for (index, (sep, ptr)) in model.iter().enumerate() {
         assert_eq!(branch.child(index), Ok(*ptr));
         branch.separator_into(index, &mut found).unwrap();
-        assert_eq!(&found, sep);
+        assert_eq!((&found.bytes, found.long), (sep, None));
         assert!(index == 0 || sep.starts_with(branch.prefix()));
     }
     assert_eq!(branch.used_bytes() + branch.free_bytes() + 128, branch.page().len());
     for probe in probes.iter().chain(model.iter().map(|(sep, _)| sep)) {
         let expected = model.iter().skip(1).filter(|(sep, _)| sep <= probe).count();
-        assert_eq!(branch.find(probe), Ok(expected), "find {probe:?}");
+        assert_eq!(branch.find(&NoLongKeys, probe), Ok(expected), "find {probe:?}");
     }
 }
 
@@ -110,7 +111,7 @@ fn apply(page_size: usize, keys: Vec<Vec<u8>>, ops: Vec<(Vec<u8>, u8)>, probes: 
 }
 
 fn any_ops(page_size: usize) -> impl Strategy<Value = Vec<(Vec<u8>, u8)>> {
-    prop::collection::vec((any_key(max_key_bytes(page_size)), 0u8..14), 0..120)
+    prop::collection::vec((any_key(max_inline_key_bytes(page_size)), 0u8..14), 0..120)
 }
 
 proptest! {
@@ -138,9 +139,9 @@ fn a_branch_with_any_number_of_children_finds_each_of_them() {
             let branch = Branch::parse(&page, ID).unwrap();
             for (index, n) in (0..count).step_by(1 + count / 300).map(|n| (n, n as u32 * 3)) {
                 let key = |n: u32| n.to_be_bytes()[1..].to_vec();
-                assert_eq!(branch.find(&key(n)), Ok(index));
-                assert_eq!(branch.find(&key(n + 2)), Ok(index));
-                assert_eq!(branch.find(&[key(n), vec![0]].concat()), Ok(index));
+                assert_eq!(branch.find(&NoLongKeys, &key(n)), Ok(index));
+                assert_eq!(branch.find(&NoLongKeys, &key(n + 2)), Ok(index));
+                assert_eq!(branch.find(&NoLongKeys, &[key(n), vec![0]].concat()), Ok(index));
             }
         }
         let mut page = vec![0; page_size];

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::PageId;
-use crate::limits::{max_inline_value_bytes, max_key_bytes};
+use crate::limits::{max_inline_key_bytes, max_inline_value_bytes};
 use crate::page::header::PageStamp;
+use crate::page::key::NoLongKeys;
 use crate::page::tests::{any_key, key_set, ptr, ID, STAMP};
 
 /// An owned value: inline bytes, or a pointer.
@@ -35,7 +36,7 @@ fn any_value(max_bytes: usize) -> impl Strategy<Value = Value> {
 }
 
 fn model_bytes(model: &Model) -> usize {
-    model.iter().map(|(key, value)| entry_size(key.len(), value.stored())).sum()
+    model.iter().map(|(key, value)| entry_size(key, value.stored())).sum()
 }
 
 /// Checks that the page is sound and has exactly the entries of the model, and that searches find
@@ -45,16 +46,16 @@ fn check(leaf: Leaf<'_>, model: &Model, probes: &[Vec<u8>]) {
     assert_eq!((leaf.count(), leaf.used_bytes()), (model.len(), model_bytes(model)));
     assert_eq!(leaf.free_bytes(), leaf.page().len() - 32 - model_bytes(model));
     for (index, (key, value)) in model.iter().enumerate() {
-        assert_eq!(leaf.entry(index), Ok((key.as_slice(), value.stored())));
-        assert_eq!(leaf.entry_bytes(index), Ok(entry_size(key.len(), value.stored())));
+        assert_eq!(leaf.entry(index), Ok((PageKey::from(key), value.stored())));
+        assert_eq!(leaf.entry_bytes(index), Ok(entry_size(key, value.stored())));
     }
-    assert_eq!(leaf.first_key().ok(), model.first().map(|(key, _)| key.as_slice()));
-    assert_eq!(leaf.last_key().ok(), model.last().map(|(key, _)| key.as_slice()));
+    assert_eq!(leaf.first_key().ok(), model.first().map(|(key, _)| PageKey::from(key)));
+    assert_eq!(leaf.last_key().ok(), model.last().map(|(key, _)| PageKey::from(key)));
     for probe in probes.iter().chain(model.iter().map(|(key, _)| key)) {
         let expected = model.binary_search_by(|(key, _)| key.cmp(probe));
-        assert_eq!(leaf.find(probe), Ok(expected.ok()), "find {probe:?}");
+        assert_eq!(leaf.find(&NoLongKeys, probe), Ok(expected.ok()), "find {probe:?}");
         let bound = expected.map_or_else(|at| (at, false), |at| (at, true));
-        assert_eq!(leaf.lower_bound(probe), Ok(bound), "lower bound of {probe:?}");
+        assert_eq!(leaf.lower_bound(&NoLongKeys, probe), Ok(bound), "lower bound of {probe:?}");
     }
 }
 
@@ -74,8 +75,8 @@ fn put(leaf: &mut LeafMut<'_>, model: &mut Model, key: Vec<u8>, value: Value) {
     let before = leaf.as_leaf().page().to_vec();
     let fitted = match model.binary_search_by(|(at, _)| at.cmp(&key)) {
         Ok(at) => {
-            let old = entry_size(key.len(), model[at].1.stored());
-            let fits = entry_size(key.len(), value.stored()) <= room + old;
+            let old = entry_size(&key, model[at].1.stored());
+            let fits = entry_size(&key, value.stored()) <= room + old;
             assert_eq!(leaf.replace(at, value.stored()), Ok(fits));
             if fits {
                 model[at].1 = value;
@@ -83,7 +84,7 @@ fn put(leaf: &mut LeafMut<'_>, model: &mut Model, key: Vec<u8>, value: Value) {
             fits
         }
         Err(at) => {
-            let fits = entry_size(key.len(), value.stored()) <= room;
+            let fits = entry_size(&key, value.stored()) <= room;
             assert_eq!(leaf.insert(at, &key, value.stored()), Ok(fits));
             if fits {
                 model.insert(at, (key, value));
@@ -133,7 +134,7 @@ fn apply(page_size: usize, ops: Vec<(Vec<u8>, Option<Value>)>, probes: &[Vec<u8>
 
 fn any_ops(page_size: usize, most: usize) -> impl Strategy<Value = Vec<(Vec<u8>, Option<Value>)>> {
     let value = prop::option::weighted(0.75, any_value(max_inline_value_bytes(page_size)));
-    prop::collection::vec((any_key(max_key_bytes(page_size)), value), 0..most)
+    prop::collection::vec((any_key(max_inline_key_bytes(page_size)), value), 0..most)
 }
 
 proptest! {
@@ -184,7 +185,7 @@ fn an_inserted_key_shortens_the_prefix_only_to_the_bytes_that_it_shares() {
     let mut page = vec![0; 4096];
     let mut leaf = LeafMut::init(&mut page, STAMP);
     for (key, prefix_bytes) in [("user:0010", 9), ("user:0011", 8), ("user:0001", 7), ("user:0012", 7), ("us", 2)] {
-        let (at, _) = leaf.as_leaf().lower_bound(key.as_bytes()).unwrap();
+        let (at, _) = leaf.as_leaf().lower_bound(&NoLongKeys, key.as_bytes()).unwrap();
         assert_eq!(leaf.insert(at, key.as_bytes(), LeafValue::Inline(b"")), Ok(true));
         assert_eq!(leaf.as_leaf().prefix_bytes(), prefix_bytes, "{key}");
         assert_eq!(leaf.as_leaf().verify(), Ok(()));
@@ -216,7 +217,7 @@ fn reserved_value_kinds_are_refused() {
     for kind in [2, 3] {
         page[at] = kind << 6;
         let leaf = Leaf::parse(&page, ID).unwrap();
-        assert_eq!(leaf.find(b"key"), Ok(Some(0)));
+        assert_eq!(leaf.find(&NoLongKeys, b"key"), Ok(Some(0)));
         assert_eq!(leaf.value(0).unwrap_err().found, u64::from(kind));
     }
     page[at] = 1 << 6;

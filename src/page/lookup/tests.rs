@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::page::branch::{self, Branch, Child};
+use crate::page::key::NoLongKeys;
 use crate::page::layout::put_u16;
 use crate::page::leaf::{self, Leaf, LeafValue, OverflowPtr};
 use crate::page::tests::{any_key, key_set, ptr, ID, STAMP};
@@ -22,7 +23,7 @@ fn check_branch(page: &[u8], level: usize, key: &[u8]) -> Option<bool> {
     }
     let branch = Branch::parse(page, ID).expect("answered, so it parses");
     assert_eq!(usize::from(branch.level()), level);
-    let index = branch.find(key).expect("answered, so it finds");
+    let index = branch.find(&NoLongKeys, key).expect("answered, so it finds");
     assert_eq!(branch.child(index), Ok(answer), "{key:?}");
     Some(at_once)
 }
@@ -34,16 +35,16 @@ fn check_leaf(page: &[u8], key: &[u8]) -> bool {
     }
     let Some(answer) = testing::leaf(page, key) else { return false };
     let leaf = Leaf::parse(page, ID).expect("answered, so it parses");
-    let at = leaf.find(key).expect("answered, so it finds");
+    let at = leaf.find(&NoLongKeys, key).expect("answered, so it finds");
     assert_eq!(at.map(|at| leaf.value(at)), answer.map(|value| Ok(LeafValue::Inline(value))), "{key:?}");
     true
 }
 
 /// A branch with these separators, or as many of them as fit.
 fn branch_of(page_size: usize, keys: &[Vec<u8>]) -> (Vec<u8>, usize) {
-    let mut children = vec![Child { sep: vec![], ptr: ptr(1 << 40) }];
+    let mut children = vec![Child { sep: vec![].into(), ptr: ptr(1 << 40) }];
     let separators = keys.iter().filter(|key| !key.is_empty());
-    children.extend(separators.zip(2..).map(|(sep, n)| Child { sep: sep.clone(), ptr: ptr((1 << 47) + n) }));
+    children.extend(separators.zip(2..).map(|(sep, n)| Child { sep: sep.clone().into(), ptr: ptr((1 << 47) + n) }));
     let mut page = vec![0; page_size];
     while branch::build(&mut page, STAMP, LEVEL as u8, &children) == Ok(false) {
         children.truncate(children.len() / 2);

@@ -1,7 +1,7 @@
 //! What the writer remembers of the leaves that it has sealed, so that a whole subtree can be freed
 //! without a look at its leaves.
 //!
-//! Floor: pager. For each leaf whose values are all inline: its number of entries and the
+//! Floor: pager. For each leaf without overflow extents: its number of entries and the
 //! transaction that wrote it, in 8 bytes. The facts lie in segments of [`SEGMENT_PAGES`] pages; at
 //! most [`SEGMENTS_MAX`] exist, and when another is needed, all are dropped. They are computed when
 //! a page is sealed, while its bytes are in the processor's cache.
@@ -27,7 +27,7 @@ const SEGMENTS_MAX: usize = 1024;
 /// Bits of a fact that hold the number of entries: more than a page of the largest size can have.
 const COUNT_BITS: u32 = 14;
 
-/// What is known of a leaf whose values are all inline.
+/// What is known of a leaf whose entries have no overflow extents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LeafFact {
     pub(crate) entries: u64,
@@ -36,10 +36,10 @@ pub(crate) struct LeafFact {
 }
 
 impl LeafFact {
-    /// The fact of a sealed page, if it is a leaf that has entries, all with inline values.
+    /// The fact of a sealed page, if it is a leaf that has entries, none with an overflow extent.
     pub(crate) fn of(page: &[u8], id: PageId) -> Option<LeafFact> {
         let leaf = Leaf::parse(page, id).ok()?;
-        let known = leaf.count() > 0 && leaf.has_only_inline_values();
+        let known = leaf.count() > 0 && leaf.has_no_extents();
         known.then(|| LeafFact { entries: leaf.count() as u64, born: leaf.born() })
     }
 }

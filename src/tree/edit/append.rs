@@ -8,14 +8,15 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::limits::max_inline_value_bytes;
+use crate::limits::{max_inline_key_bytes, max_inline_value_bytes};
 use crate::page::branch::Child;
+use crate::page::key::{NoLongKeys, WholeKeys};
 use crate::page::leaf::{entry_size, Leaf, LeafMut, LeafValue, OverflowPtr};
 use crate::pager::{PageRead, PageWrite};
 
-use crate::tree::edit::plan;
 use crate::tree::edit::put::{count_after, plant};
 use crate::tree::edit::split::{extend_right, leaf_capacity, Change};
+use crate::tree::long_key::{separator, store_key, store_separator, unstored};
 use crate::tree::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
 use crate::tree::value::{check_sizes, store};
 use crate::tree::{Tree, TreeMut};
@@ -42,22 +43,27 @@ impl<P: PageWrite> TreeMut<'_, P> {
     /// Appends an entry whose key is greater than all in the tree.
     pub(crate) fn append(self, key: &[u8], value: &[u8], hint: &mut AppendHint) -> Result<()> {
         let TreeMut { pages, root } = self;
-        check_sizes(pages.page_size(), key, value.len())?;
+        check_sizes(key, value.len())?;
         let leaf = match hint.holds(Tree::new(pages, root)) {
             true => hint.leaf,
             false => last_leaf(Tree::new(pages, root))?,
         };
         let entries = count_after(root, 1)?;
-        if pages.is_dirty(leaf.id) && value.len() <= max_inline_value_bytes(pages.page_size()) {
+        let is_short = key.len() <= max_inline_key_bytes(pages.page_size());
+        if is_short && pages.is_dirty(leaf.id) && value.len() <= max_inline_value_bytes(pages.page_size()) {
             let mut page = LeafMut::open(pages.page_mut(leaf.id)?, leaf.id)?;
-            check_order(&page.as_leaf(), key)?;
-            if page.insert(page.as_leaf().count(), key, LeafValue::Inline(value))? {
-                root.entries = entries;
-                *hint = AppendHint { leaf, root: root.ptr.id, entries };
-                return Ok(());
+            if page.as_leaf().has_long_keys() {
+                check_order(pages, &leaf_at(pages, leaf)?, key)?;
+            } else {
+                check_order(&NoLongKeys, &page.as_leaf(), key)?;
+                if page.insert(page.as_leaf().count(), key, LeafValue::Inline(value))? {
+                    root.entries = entries;
+                    *hint = AppendHint { leaf, root: root.ptr.id, entries };
+                    return Ok(());
+                }
             }
         } else if !leaf.id.is_none() {
-            check_order(&leaf_at(pages, leaf)?, key)?;
+            check_order(pages, &leaf_at(pages, leaf)?, key)?;
         }
         *hint = AppendHint::default();
         let leaf = append_to(TreeMut::new(pages, root), leaf, key, value)?;
@@ -73,12 +79,13 @@ impl<P: PageWrite> TreeMut<'_, P> {
         let TreeMut { pages, root } = self;
         let mut path = Path::new();
         let leaf = path.descend_to(Tree::new(pages, root), Side::Last)?;
-        let behind = leaf.count() == 0 || leaf.last_key()? < key;
+        let behind = leaf.count() == 0 || pages.compare(leaf.last_key()?, key)?.is_lt();
         let stored = match value.len() <= max_inline_value_bytes(pages.page_size()) {
             true => LeafValue::Inline(value),
             false => LeafValue::Overflow(OverflowPtr { ptr: PagePtr::default(), len: 0 }),
         };
-        if !behind || leaf.used_bytes() + entry_size(key.len(), stored) > leaf_capacity(pages.page_size()) {
+        let size = entry_size(unstored(pages.page_size(), key), stored);
+        if !behind || leaf.used_bytes() + size > leaf_capacity(pages.page_size()) {
             return Ok(false);
         }
         let entries = count_after(root, 1)?;
@@ -99,8 +106,11 @@ fn last_leaf<P: PageRead>(tree: Tree<'_, P>) -> Result<PagePtr> {
 }
 
 /// Refuses a key that is not above all others.
-fn check_order(leaf: &Leaf<'_>, key: &[u8]) -> Result<()> {
-    if leaf.count() > 0 && leaf.last_key()? >= key {
+fn check_order<K: WholeKeys>(keys: &K, leaf: &Leaf<'_>, key: &[u8]) -> Result<()>
+where
+    Error: From<K::Error>,
+{
+    if leaf.count() > 0 && keys.compare(leaf.last_key()?, key)?.is_ge() {
         return Err(Error::usage(
             "append needs keys in ascending order, and this key is not above the last one; insert it instead",
         ));
@@ -111,20 +121,22 @@ fn check_order(leaf: &Leaf<'_>, key: &[u8]) -> Result<()> {
 /// Puts an entry after the last one of the tree. Returns the leaf that holds it.
 fn append_to<P: PageWrite>(mut tree: TreeMut<'_, P>, leaf: PagePtr, key: &[u8], value: &[u8]) -> Result<PagePtr> {
     let value = store(tree.pages, tree.root.tree, value)?;
+    let stored = store_key(tree.pages, tree.root.tree, key)?;
     let mut leaf = leaf;
     if !tree.pages.is_dirty(leaf.id) {
         leaf = dirty_last_leaf(&mut tree)?.leaf().ptr;
     }
     let mut page = LeafMut::open(tree.pages.page_mut(leaf.id)?, leaf.id)?;
     let count = page.as_leaf().count();
-    if page.insert(count, key, value)? {
+    if page.insert(count, stored, value)? {
         return Ok(leaf);
     }
     let mut path = dirty_last_leaf(&mut tree)?;
-    let sep = plan::separator(leaf_at(tree.pages, path.leaf().ptr)?.last_key()?, key).to_vec();
+    let sep = separator(tree.pages, leaf_at(tree.pages, path.leaf().ptr)?.last_key()?, stored)?;
+    let sep = store_separator(tree.pages, tree.root.tree, sep)?;
     finish_leaf(tree.pages, &mut path)?;
     let right = dirty_ptr(tree.pages.alloc_to_fill()?);
-    let change = Change { key, value, replace: false };
+    let change = Change { key, stored, value, replace: false };
     extend_right(&mut tree, &path, Child { sep, ptr: right }, &change)?;
     Ok(right)
 }

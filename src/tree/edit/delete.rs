@@ -12,6 +12,7 @@ use crate::pager::PageWrite;
 
 use crate::tree::edit::put::take_old;
 use crate::tree::edit::rebalance::after_removal;
+use crate::tree::long_key::free_long;
 use crate::tree::path::{leaf_at, make_dirty, Path};
 use crate::tree::TreeMut;
 
@@ -27,7 +28,9 @@ impl<P: PageWrite> TreeMut<'_, P> {
             return Ok(false);
         }
         let leaf = path.leaf();
-        let released = take_old(self.pages, &leaf_at(self.pages, leaf.ptr)?, leaf.index(), old)?;
+        let page = leaf_at(self.pages, leaf.ptr)?;
+        let released = take_old(self.pages, &page, leaf.index(), old)?;
+        let long = page.key(leaf.index())?.long;
         let Some(entries) = self.root.entries.checked_sub(1) else {
             let what = "entry count of the tree is 0, expected at least 1";
             return Err(Error::corrupt(self.root.ptr.id, what));
@@ -38,6 +41,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
         if let Some(extent) = released {
             extent.free(self.pages);
         }
+        free_long(self.pages, long)?;
         self.root.entries = entries;
         after_removal(&mut self, &path).map(|()| true)
     }

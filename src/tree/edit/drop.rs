@@ -1,7 +1,7 @@
 //! Dropping whole trees and subtrees: frees every page and every overflow extent.
 //!
 //! Floor: tree. A depth-first walk reads every branch. Branches have no entry counts of their
-//! subtrees, and only leaves name overflow extents. So the walk asks the pages what they know of a
+//! subtrees, and mostly only leaves name overflow extents. So the walk asks the pages what they know of a
 //! leaf ([`PageWrite::leaf_fact`]: the leaves that this process has written), and looks at the
 //! other leaves: it reads the header, the kind of each value, and the first and the last key, and
 //! prefetches the lines of a few leaves together, so that the waits overlap. Every page that it
@@ -20,12 +20,15 @@
 
 use crate::error::{Error, Result};
 use crate::ids::PagePtr;
+use crate::page::branch::Branch;
 use crate::page::header;
+use crate::page::key::{PageKeyBuf, WholeKeys as _};
 use crate::page::leaf::Leaf;
 use crate::pager::write::leaf_facts::LeafFact;
 use crate::pager::PageWrite;
 
 use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
+use crate::tree::long_key::separator_extents;
 use crate::tree::path::{branch_at, fetch_front, leaf_at};
 use crate::tree::value::OverflowExtent;
 use crate::tree::TreeRoot;
@@ -62,7 +65,7 @@ struct DropWalk<'d, P> {
 #[derive(Default)]
 struct Dropped {
     /// The last key of the leaves so far; `None` before the first leaf.
-    last_key: Option<Vec<u8>>,
+    last_key: Option<PageKeyBuf>,
     entries: u64,
     /// Pages and overflow extents to free.
     extents: Vec<OverflowExtent>,
@@ -89,7 +92,9 @@ impl<P: PageWrite> DepthFirst<()> for DropWalk<'_, P> {
     }
 
     fn leave(&mut self, ptr: PagePtr, _parent: Option<&Parent<()>>) -> Result<()> {
-        let born = header::page_txn(self.pages.page(ptr)?);
+        let page = self.pages.page(ptr)?;
+        let born = header::page_txn(page);
+        self.dropped.extents.extend(separator_extents(self.pages, &Branch::parse(page, ptr.id)?)?);
         self.dropped.extents.push(OverflowExtent { id: ptr.id, pages: 1, born });
         match self.dropped.extents.len() < COLLECTED_MAX {
             true => Ok(()),
@@ -171,16 +176,18 @@ impl Dropped {
     fn take_leaf<P: PageWrite>(&mut self, pages: &P, leaf: &Leaf<'_>) -> Result<()> {
         self.entries += leaf.count() as u64;
         let (first, last) = (leaf.first_key()?, leaf.last_key()?);
-        let above = self.last_key.as_ref().is_none_or(|before| before.as_slice() < first);
-        if !above || (leaf.count() > 1 && first >= last) {
+        let above = match &self.last_key {
+            Some(before) => pages.compare_stored(before.as_key(), first)?.is_lt(),
+            None => true,
+        };
+        if !above || (leaf.count() > 1 && pages.compare_stored(first, last)?.is_ge()) {
             return Err(Error::corrupt(leaf.id(), "keys are not in ascending order"));
         }
-        let copied = self.last_key.get_or_insert_with(Vec::new);
-        copied.clear();
-        copied.extend_from_slice(last);
-        if !leaf.has_only_inline_values() {
+        self.last_key.get_or_insert_default().set(last);
+        if !leaf.has_no_extents() {
             for index in 0..leaf.count() {
-                self.extents.extend(OverflowExtent::of(pages, leaf.value(index)?)?);
+                let (key, value) = leaf.entry(index)?;
+                self.extents.extend(OverflowExtent::of_entry(pages, key, value)?.into_iter().flatten());
             }
         }
         self.extents.push(OverflowExtent { id: leaf.id(), pages: 1, born: leaf.born() });

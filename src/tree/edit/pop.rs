@@ -14,6 +14,7 @@ use crate::pager::PageWrite;
 
 use crate::tree::edit::put::take_old;
 use crate::tree::edit::rebalance::after_removal;
+use crate::tree::long_key::{free_long, whole};
 use crate::tree::path::{leaf_at, make_dirty, Path, Side};
 use crate::tree::TreeMut;
 
@@ -53,7 +54,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
         Ok(true)
     }
 
-    /// Pops from the dirty leaf of the hint, if it has more entries and the value is inline.
+    /// Pops from the dirty leaf of the hint, if it has more entries and this one has no extent.
     fn pop_in_place(&mut self, side: Side, leaf: PageId, (key, value): (&mut Vec<u8>, &mut Vec<u8>)) -> Result<bool> {
         if !self.pages.is_dirty(leaf) {
             return Ok(false);
@@ -78,7 +79,9 @@ impl<P: PageWrite> TreeMut<'_, P> {
         path.descend_to(self.as_tree(), side)?;
         let leaf = leaf_at(self.pages, path.leaf().ptr)?;
         let index = path.leaf().index();
-        key.extend_from_slice(leaf.key(index)?);
+        let stored = leaf.key(index)?;
+        key.extend_from_slice(whole(self.pages, stored)?);
+        let long = stored.long;
         let released = match leaf.value(index)? {
             LeafValue::Inline(bytes) => {
                 value.extend_from_slice(bytes);
@@ -94,6 +97,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
         if let Some(extent) = released {
             extent.free(self.pages);
         }
+        free_long(self.pages, long)?;
         if is_empty {
             after_removal(self, &path)?;
         }

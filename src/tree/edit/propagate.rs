@@ -15,6 +15,7 @@ use crate::ids::PageId;
 use crate::limits::DEPTH_MAX;
 use crate::page::branch::{self, Branch, Child};
 use crate::page::header::PageStamp;
+use crate::page::key::{LongKey, PageKeyBuf};
 use crate::pager::{PageRead, PageWrite};
 
 use crate::tree::edit::plan::{self, Pattern};
@@ -101,7 +102,7 @@ fn fill_branch<P: PageWrite>(
 
 /// Adds levels until one page holds all children of the highest level.
 fn grow_root<P: PageWrite>(tree: &mut TreeMut<'_, P>, fresh: Vec<Child>, pattern: Pattern) -> Result<()> {
-    let mut children = vec![Child { sep: Vec::new(), ptr: tree.root.ptr }];
+    let mut children = vec![Child { sep: PageKeyBuf::default(), ptr: tree.root.ptr }];
     children.extend(fresh);
     while children.len() > 1 {
         let level = usize::from(tree.root.height);
@@ -188,17 +189,17 @@ pub(crate) fn build_branch<P: PageWrite>(
 
 /// The bytes that each child takes in a branch, without regard to prefixes.
 pub(crate) fn weights_of(children: &[Child]) -> Vec<usize> {
-    children.iter().map(|child| CHILD_BYTES + child.sep.len()).collect()
+    children.iter().map(|child| CHILD_BYTES + child.sep.as_key().stored_bytes()).collect()
 }
 
 /// Head, slot and pointer of a child.
 const CHILD_BYTES: usize = 16;
 
-/// All children of a branch with whole separators; the first one's is empty.
+/// All children of a branch with their separators; the first one's is empty.
 pub(crate) fn children_of(branch: &Branch<'_>) -> Result<Vec<Child>> {
     let mut children = Vec::with_capacity(branch.count() + 2);
     for at in 0..branch.count() {
-        let mut sep = Vec::new();
+        let mut sep = PageKeyBuf::default();
         if at > 0 {
             branch.separator_into(at, &mut sep)?;
         }
@@ -208,40 +209,44 @@ pub(crate) fn children_of(branch: &Branch<'_>) -> Result<Vec<Child>> {
 }
 
 /// Replaces the separator of the child with index `at` in the branch at `depth` of the path. The
-/// branch may have to split, because the new separator may be longer.
+/// branch may have to split, because the new separator may be longer. Returns the old separator if
+/// it was long: the caller frees its extent, or has put it elsewhere.
 pub(crate) fn move_separator<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
     path: &Path,
     depth: usize,
     at: usize,
-    sep: &[u8],
-) -> Result<()> {
+    sep: PageKeyBuf,
+) -> Result<Option<LongKey>> {
     let frame = path.frame(depth);
     let level = path.len() - 1 - depth;
-    let ptr = branch_at(tree.pages, frame.ptr, level)?.child(at)?;
+    let branch = branch_at(tree.pages, frame.ptr, level)?;
+    let (ptr, old) = (branch.child(at)?, branch.long_separator(at)?);
     let mut branch = branch_mut(tree.pages, frame.ptr.id)?;
     branch.remove(at)?;
-    if branch.insert(at, sep, ptr)? {
-        return Ok(());
+    if branch.insert(at, &sep, ptr)? {
+        return Ok(old);
     }
     let mut children = children_of(&branch_at(tree.pages, frame.ptr, level)?)?;
-    children.insert(at, Child { sep: sep.to_vec(), ptr });
+    children.insert(at, Child { sep, ptr });
     let mut fresh = build_branches(tree, level, Some(frame.ptr.id), children, None)?;
     fresh.remove(0);
-    match fresh.is_empty() {
-        true => Ok(()),
-        false => propagate_split(tree, path, depth, fresh, Pattern::Random),
+    if !fresh.is_empty() {
+        propagate_split(tree, path, depth, fresh, Pattern::Random)?;
     }
+    Ok(old)
 }
 
-/// Removes the child with index `at` from a dirty branch.
-pub(crate) fn remove_child<P: PageWrite>(pages: &mut P, id: PageId, at: usize) -> Result<()> {
+/// Removes the child with index `at` from a dirty branch. Returns the separator that goes with it
+/// if it was long: the caller frees its extent, or has put it elsewhere.
+pub(crate) fn remove_child<P: PageWrite>(pages: &mut P, id: PageId, at: usize) -> Result<Option<LongKey>> {
     let mut branch = branch_mut(pages, id)?;
+    let separator = branch.as_branch().long_separator(at.max(1))?;
     match at {
         0 => branch.remove_first()?,
         _ => branch.remove(at)?,
     };
-    Ok(())
+    Ok(separator)
 }
 
 /// Number of children of the branch at `depth` of a path.

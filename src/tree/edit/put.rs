@@ -11,11 +11,13 @@
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::page::header::PageStamp;
+use crate::page::key::PageKey;
 use crate::page::leaf::{Leaf, LeafMut, LeafValue};
 use crate::pager::PageWrite;
 
 use crate::tree::edit::plan::Pattern;
 use crate::tree::edit::split::{split_leaf, Change};
+use crate::tree::long_key::store_key;
 use crate::tree::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path};
 use crate::tree::value::{check_sizes, resolve, store, OverflowExtent};
 use crate::tree::{Tree, TreeMut, TreeRoot};
@@ -86,7 +88,7 @@ const FETCHED_BYTES: usize = 256;
 impl<P: PageWrite> TreeMut<'_, P> {
     /// Puts an entry. Returns whether the key existed, and copies its old value to `old` if given.
     pub(crate) fn put(self, key: &[u8], value: &[u8], hint: &mut PutHint, old: Option<&mut Vec<u8>>) -> Result<bool> {
-        check_sizes(self.pages.page_size(), key, value.len())?;
+        check_sizes(key, value.len())?;
         self.put_stored(key, |pages, tree| store(pages, tree, value), hint, old)
     }
 
@@ -112,11 +114,13 @@ impl<P: PageWrite> TreeMut<'_, P> {
         fetch_front(pages, ptr);
         let leaf = leaf_at(pages, ptr)?;
         pages.prefetch(ptr.id, leaf.upper().saturating_sub(FETCHED_BYTES), FETCHED_BYTES);
-        let (at, replace) = leaf.lower_bound(key)?;
+        let (at, replace) = leaf.lower_bound(pages, key)?;
         let entries = count_after(root, u64::from(!replace))?;
         let released = if replace { take_old(pages, &leaf, at, old)? } else { None };
         let value = store(pages, root.tree)?;
-        let change = Change { key, value, replace };
+        // An entry that exists keeps its key.
+        let stored = if replace { PageKey::from(key) } else { store_key(pages, root.tree, key)? };
+        let change = Change { key, stored, value, replace };
         if pages.is_dirty(ptr.id) && store_in_place(pages, ptr.id, at, &change)? {
             hint.move_to(ptr.id, at);
         } else {
@@ -170,7 +174,7 @@ fn store_in_place<P: PageWrite>(pages: &mut P, leaf: PageId, at: usize, change: 
     let mut leaf = LeafMut::open(pages.page_mut(leaf)?, leaf)?;
     let done = match change.replace {
         true => leaf.replace(at, change.value)?,
-        false => leaf.insert(at, change.key, change.value)?,
+        false => leaf.insert(at, change.stored, change.value)?,
     };
     Ok(done)
 }

@@ -10,13 +10,15 @@
 use crate::error::Result;
 use crate::ids::PagePtr;
 use crate::page::branch::{self, Child};
+use crate::page::key::LongKey;
 use crate::page::layout::BRANCH_HEADS;
 use crate::page::leaf::Leaf;
 use crate::pager::{PageRead, PageWrite};
 
 use crate::tree::edit::plan::{self, Join};
 use crate::tree::edit::propagate::{build_branch, child_count, children_of, move_separator, remove_child, weights_of};
-use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, sizes_of};
+use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, separator_at, sizes_of};
+use crate::tree::long_key::free_long;
 use crate::tree::path::{branch_at, branch_mut, copy_page, free_page, leaf_at, Path};
 use crate::tree::TreeMut;
 
@@ -57,7 +59,10 @@ fn restore_shape<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: us
             freed = child_count(tree.pages, path, depth - 1)? == 1;
             match freed {
                 true => free_page(tree.pages, parent.ptr)?,
-                false => remove_child(tree.pages, parent.ptr.id, parent.index())?,
+                false => {
+                    let separator = remove_child(tree.pages, parent.ptr.id, parent.index())?;
+                    free_long(tree.pages, separator)?;
+                }
             }
         } else if !underfull(tree.pages, path, depth)? || join(tree, path, depth)? == Joined::Unchanged {
             return Ok(());
@@ -185,14 +190,17 @@ fn join_leaves<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usiz
         Join::Leave => Ok(Joined::Unchanged),
         Join::Merge => {
             build_leaf(tree, pair.own().id, &entries)?;
-            drop_neighbour(tree.pages, path, depth, &pair)
+            let between = drop_neighbour(tree.pages, path, depth, &pair)?;
+            free_long(tree.pages, between)?;
+            Ok(Joined::Merged)
         }
         Join::Move(cut) => {
             let pair = make_pair_dirty(tree.pages, path, depth, pair)?;
             build_leaf(tree, pair.left.id, &entries[..cut])?;
             build_leaf(tree, pair.right.id, &entries[cut..])?;
-            let sep = plan::separator(entries[cut - 1].0, entries[cut].0);
-            move_separator(tree, path, depth - 1, pair.left_at + 1, sep)?;
+            let sep = separator_at(tree, &entries, cut)?;
+            let old = move_separator(tree, path, depth - 1, pair.left_at + 1, sep)?;
+            free_long(tree.pages, old)?;
             Ok(Joined::Unchanged)
         }
     }
@@ -213,12 +221,16 @@ fn join_branches<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: us
         Join::Leave => Ok(Joined::Unchanged),
         Join::Merge => {
             build_branch(tree, level, pair.own().id, &children)?;
-            drop_neighbour(tree.pages, path, depth, &pair)
+            // The separator between the two now stands in the merged branch.
+            drop_neighbour(tree.pages, path, depth, &pair)?;
+            Ok(Joined::Merged)
         }
         Join::Move(cut) => {
             let pair = make_pair_dirty(tree.pages, path, depth, pair)?;
             build_pair(tree, level, &pair, &children, cut)?;
-            move_separator(tree, path, depth - 1, pair.left_at + 1, &children[cut].sep)?;
+            // The old separator now stands in one of the two.
+            let sep = std::mem::take(&mut children[cut].sep);
+            move_separator(tree, path, depth - 1, pair.left_at + 1, sep)?;
             Ok(Joined::Unchanged)
         }
     }
@@ -236,13 +248,12 @@ fn build_pair<P: PageWrite>(
 }
 
 /// Frees the neighbour, whose entries the page of the path has taken over, and takes it out of the
-/// parent.
-fn drop_neighbour<P: PageWrite>(pages: &mut P, path: &Path, depth: usize, pair: &Pair) -> Result<Joined> {
+/// parent. Returns the separator between the two if it was long.
+fn drop_neighbour<P: PageWrite>(pages: &mut P, path: &Path, depth: usize, pair: &Pair) -> Result<Option<LongKey>> {
     let parent = path.frame(depth - 1).ptr.id;
     free_page(pages, pair.neighbour())?;
     branch_mut(pages, parent)?.set_child(pair.left_at, pair.own())?;
-    remove_child(pages, parent, pair.left_at + 1)?;
-    Ok(Joined::Merged)
+    remove_child(pages, parent, pair.left_at + 1)
 }
 
 /// Copies the neighbour unless it is dirty.

@@ -15,7 +15,8 @@ use crate::pager::PageWrite;
 use crate::tree::edit::plan;
 use crate::tree::edit::propagate::move_separator;
 use crate::tree::edit::rebalance::choose_pair;
-use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, sizes_of, Change};
+use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, separator_at, sizes_of, Change};
+use crate::tree::long_key::free_long;
 use crate::tree::path::{leaf_at, Path};
 use crate::tree::TreeMut;
 
@@ -45,7 +46,8 @@ pub(crate) fn redistribute<P: PageWrite>(
     let Some(cut) = plan::leaf_cut(&sizes_of(&entries), capacity, None) else { return Ok(None) };
     build_leaf(tree, pair.left.id, &entries[..cut])?;
     build_leaf(tree, pair.right.id, &entries[cut..])?;
-    let sep = plan::separator(entries[cut - 1].0, entries[cut].0);
-    move_separator(tree, path, depth, pair.left_at + 1, sep)?;
+    let sep = separator_at(tree, &entries, cut)?;
+    let old = move_separator(tree, path, depth, pair.left_at + 1, sep)?;
+    free_long(tree.pages, old)?;
     Ok(Some(if at < cut { (pair.left.id, at) } else { (pair.right.id, at - cut) }))
 }

@@ -7,12 +7,16 @@
 //! Failure: any error can leave the tree of this transaction half changed, so the transaction must
 //! be aborted.
 
+use std::cmp::Ordering;
+
 use crate::error::{Error, Result};
+use crate::page::key::WholeKeys as _;
 use crate::page::leaf::LeafMut;
 use crate::pager::PageWrite;
 
 use crate::tree::edit::drop::drop_subtree;
 use crate::tree::edit::rebalance::{after_cut, after_removal};
+use crate::tree::long_key::whole_separator;
 use crate::tree::path::{branch_at, leaf_at, make_branches_dirty_above, make_dirty, Path};
 use crate::tree::value::OverflowExtent;
 use crate::tree::TreeMut;
@@ -64,7 +68,10 @@ impl<P: PageWrite> TreeMut<'_, P> {
                 None => return Ok(Step::Done),
             }
         }
-        let below_high = |key: &[u8]| high.is_none_or(|high| key < high);
+        let below_high = |key| match high {
+            Some(high) => self.pages.compare(key, high).map(Ordering::is_lt),
+            None => Ok(true),
+        };
         let first = path.leaf().index();
         if first == 0 {
             if let Some(depth) = self.highest_inside(path, high)? {
@@ -72,7 +79,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
             }
         }
         let mut end = first;
-        while end < leaf.count() && below_high(leaf.key(end)?) {
+        while end < leaf.count() && below_high(leaf.key(end)?)? {
             end += 1;
         }
         Ok(if end == first { Step::Done } else { Step::Remove(end - first) })
@@ -83,7 +90,6 @@ impl<P: PageWrite> TreeMut<'_, P> {
     fn highest_inside(&self, path: &Path, high: Option<&[u8]>) -> Result<Option<usize>> {
         // `bound` is the lowest upper bound so far, which is the bound of the page at `depth`.
         let (mut bound, mut inside) = (None, None);
-        let mut separator = Vec::new();
         for depth in 0..path.len() {
             // Below this depth the path takes only first children.
             let is_first = (depth..path.len() - 1).all(|below| path.frame(below).index() == 0);
@@ -100,9 +106,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
                 let frame = path.frame(depth);
                 let branch = branch_at(self.pages, frame.ptr, path.len() - 1 - depth)?;
                 if frame.index() + 1 < branch.count() {
-                    separator.clear();
-                    branch.separator_into(frame.index() + 1, &mut separator)?;
-                    bound = Some(separator.clone());
+                    bound = Some(whole_separator(self.pages, &branch, frame.index() + 1)?);
                 }
             }
         }
@@ -124,7 +128,8 @@ impl<P: PageWrite> TreeMut<'_, P> {
         let mut extents = Vec::new();
         let (leaf, first) = (leaf_at(self.pages, path.leaf().ptr)?, path.leaf().index());
         for index in first..first + count {
-            extents.extend(OverflowExtent::of(self.pages, leaf.value(index)?)?);
+            let (key, value) = leaf.entry(index)?;
+            extents.extend(OverflowExtent::of_entry(self.pages, key, value)?.into_iter().flatten());
         }
         make_dirty(self, path)?;
         let id = path.leaf().ptr.id;

@@ -18,6 +18,7 @@
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::page::branch::Child;
+use crate::page::key::{PageKey, PageKeyBuf, WholeKeys as _};
 use crate::page::leaf::{self, Leaf, LeafValue};
 use crate::pager::{PageRead, PageWrite};
 
@@ -27,6 +28,7 @@ use crate::tree::edit::propagate::{build_branches, children_of, propagate_split}
 use crate::tree::edit::rebalance::{after_cut, after_shrink};
 use crate::tree::edit::split::leaf_capacity;
 use crate::tree::load::bulk::Stage;
+use crate::tree::long_key::whole;
 use crate::tree::lookup::search::entry_at;
 use crate::tree::path::{branch_at, fetch_front, free_page, leaf_at, make_branches_dirty, Path, Side};
 use crate::tree::value::OverflowExtent;
@@ -77,8 +79,8 @@ struct NewBranch {
     /// Entries on their way into new leaves, and the leaves built of them.
     stage: Stage,
     /// The separator before the first of them.
-    staged_sep: Vec<u8>,
-    /// Old leaves and overflow extents that nothing will lead to.
+    staged_sep: PageKeyBuf,
+    /// Old leaves, and overflow extents of values, keys and separators, that nothing will lead to.
     gone: Vec<OverflowExtent>,
     /// The rejected keys: their bytes, and the end of each.
     keys: Vec<u8>,
@@ -156,8 +158,9 @@ impl Sift {
         removed: &mut dyn FnMut(&[u8]),
     ) -> Result<u64> {
         let judged = leaf_at(tree.pages, self.path.leaf().ptr)?;
+        let last = whole(tree.pages, judged.key(self.next.wrapping_sub(1))?)?;
         self.from.clear();
-        self.from.extend_from_slice(judged.key(self.next.wrapping_sub(1))?);
+        self.from.extend_from_slice(last);
         self.after = true;
         self.take_leaf(tree.pages, tree.root.tree)?;
         let bottom = self.path.len() - 1;
@@ -206,7 +209,7 @@ impl Sift {
             let found = self.path.descend(tree, &self.from)?;
             self.path.look(tree.pages, Side::Last);
             let first = self.path.leaf().index() + usize::from(found && self.after);
-            self.enter(&leaf_at(tree.pages, self.path.leaf().ptr)?, first)?;
+            self.enter(tree.pages, &leaf_at(tree.pages, self.path.leaf().ptr)?, first)?;
             if self.next >= self.end {
                 self.is_done = self.is_last || !self.step(tree.pages)?;
             }
@@ -223,10 +226,12 @@ impl Sift {
         let before = leaf_at(pages, self.path.leaf().ptr)?;
         let last_key = before.last_key()?;
         let Some(leaf) = self.path.step(pages, Side::Last)? else { return Ok(false) };
-        if leaf.first_key()? <= last_key || (leaf.count() > 1 && leaf.first_key()? >= leaf.last_key()?) {
+        let (first, last) = (leaf.first_key()?, leaf.last_key()?);
+        let is_after = pages.compare_stored(first, last_key)?.is_gt();
+        if !is_after || (leaf.count() > 1 && pages.compare_stored(first, last)?.is_ge()) {
             return Err(Error::corrupt(leaf.id(), "keys are not in ascending order"));
         }
-        self.enter(&leaf, 0)?;
+        self.enter(pages, &leaf, 0)?;
         let ahead = self.path.ahead();
         if !ahead.id.is_none() {
             fetch_front(pages, ahead);
@@ -236,10 +241,12 @@ impl Sift {
     }
 
     /// Begins with a leaf of the path, at an index.
-    fn enter(&mut self, leaf: &Leaf<'_>, next: usize) -> Result<()> {
+    fn enter<P: PageRead>(&mut self, pages: &P, leaf: &Leaf<'_>, next: usize) -> Result<()> {
         let count = leaf.count();
         (self.end, self.is_last) = match &self.high {
-            Some(high) if count > 0 && leaf.last_key()? >= high.as_slice() => (leaf.lower_bound(high)?.0, true),
+            Some(high) if count > 0 && pages.compare(leaf.last_key()?, high)?.is_ge() => {
+                (leaf.lower_bound(pages, high)?.0, true)
+            }
             _ => (count, false),
         };
         (self.next, self.is_placed) = (next, true);
@@ -254,7 +261,7 @@ impl Sift {
         let leaf_ptr = self.path.leaf().ptr;
         if self.branch.is_none() && !self.rejected.is_empty() {
             let old = match above {
-                None => vec![Child { sep: Vec::new(), ptr: leaf_ptr }],
+                None => vec![Child { sep: PageKeyBuf::default(), ptr: leaf_ptr }],
                 Some(above) => children_of(&branch_at(pages, self.path.frame(above).ptr, 1)?)?,
             };
             self.branch = Some(NewBranch::begin(old, index));
@@ -280,6 +287,7 @@ impl Sift {
         branch.flush(tree.pages, tree.root.tree)?;
         branch.new.extend(branch.old.drain(branch.next..));
         if let Some(first) = branch.new.first_mut() {
+            branch.gone.extend(OverflowExtent::of_long(tree.pages, first.sep.long)?);
             first.sep.clear();
         }
         self.is_placed = false;
@@ -327,7 +335,7 @@ impl NewBranch {
             old,
             next: index,
             stage: Stage::default(),
-            staged_sep: Vec::new(),
+            staged_sep: PageKeyBuf::default(),
             gone: Vec::new(),
             keys: Vec::new(),
             key_ends: Vec::new(),
@@ -367,7 +375,7 @@ impl NewBranch {
         index: usize,
         rejected: &[usize],
     ) -> Result<()> {
-        let child = self.child(index)?;
+        let mut child = self.child(index)?;
         let page_size = pages.page_size();
         let mut rejected = rejected.iter().peekable();
         let mut at = 0;
@@ -378,12 +386,12 @@ impl NewBranch {
                 let (key, value) = leaf.entry(at)?;
                 if rejected.next_if(|&&gone| gone == at).is_some() {
                     self.note_gone(pages, key, value)?;
-                } else if self.stage.is_full_for(leaf::entry_size(key.len(), value), page_size) {
+                } else if self.stage.is_full_for(leaf::entry_size(key, value), page_size) {
                     break;
                 } else {
                     if self.stage.used_bytes() == 0 && self.stage.built.is_empty() {
                         // It lies between the entries before those of this child and its own.
-                        self.staged_sep.clone_from(&child.sep);
+                        self.staged_sep = std::mem::take(&mut child.sep);
                     }
                     self.stage.add(key, value);
                 }
@@ -391,16 +399,17 @@ impl NewBranch {
             }
             if at == leaf.count() {
                 self.gone.push(OverflowExtent { id: child.ptr.id, pages: 1, born: leaf.born() });
+                self.gone.extend(OverflowExtent::of_long(pages, child.sep.long)?);
                 return Ok(());
             }
             self.stage.build_leaf(pages, tree)?;
         }
     }
 
-    fn note_gone<P: PageWrite>(&mut self, pages: &P, key: &[u8], value: LeafValue<'_>) -> Result<()> {
-        self.keys.extend_from_slice(key);
+    fn note_gone<P: PageWrite>(&mut self, pages: &P, key: PageKey<'_>, value: LeafValue<'_>) -> Result<()> {
+        self.keys.extend_from_slice(whole(pages, key)?);
         self.key_ends.push(self.keys.len());
-        self.gone.extend(OverflowExtent::of(pages, value)?);
+        self.gone.extend(OverflowExtent::of_entry(pages, key, value)?.into_iter().flatten());
         Ok(())
     }
 
@@ -409,7 +418,8 @@ impl NewBranch {
         self.stage.build_leaf(pages, tree)?;
         let mut built = std::mem::take(&mut self.stage.built);
         if let Some(first) = built.first_mut() {
-            first.sep = std::mem::take(&mut self.staged_sep);
+            let unused = std::mem::replace(&mut first.sep, std::mem::take(&mut self.staged_sep));
+            self.gone.extend(OverflowExtent::of_long(pages, unused.long)?);
         }
         self.new.append(&mut built);
         Ok(())

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::page::branch::Child;
 use crate::page::header::PageStamp;
+use crate::page::key::{PageKey, PageKeyBuf};
 use crate::page::layout::HEADER_BYTES;
 use crate::page::leaf::{self, Leaf, LeafMut, LeafValue};
 use crate::pager::PageWrite;
@@ -16,15 +17,19 @@ use crate::pager::PageWrite;
 use crate::tree::edit::plan::{self, Pattern};
 use crate::tree::edit::propagate::propagate_split;
 use crate::tree::edit::redistribute::redistribute;
+use crate::tree::long_key::{separator, store_separator};
 use crate::tree::path::{dirty_ptr, leaf_at, Path};
 use crate::tree::TreeMut;
 
 /// An entry of a leaf as its page stores it.
-pub(crate) type Stored<'b> = (&'b [u8], LeafValue<'b>);
+pub(crate) type Stored<'b> = (PageKey<'b>, LeafValue<'b>);
 
 /// An entry that goes into a leaf: in place of the one with the same key, or as a new one.
 pub(crate) struct Change<'b> {
+    /// The whole key.
     pub(crate) key: &'b [u8],
+    /// The key for the page, of an entry that is new.
+    pub(crate) stored: PageKey<'b>,
     pub(crate) value: LeafValue<'b>,
     pub(crate) replace: bool,
 }
@@ -33,8 +38,8 @@ impl<'b> Change<'b> {
     /// Applies the change to the entries of a leaf; `at` is the index of the changed entry.
     pub(crate) fn apply(&self, entries: &mut Vec<Stored<'b>>, at: usize) {
         match self.replace {
-            true => entries[at] = (self.key, self.value),
-            false => entries.insert(at, (self.key, self.value)),
+            true => entries[at].1 = self.value,
+            false => entries.insert(at, (self.stored, self.value)),
         }
     }
 }
@@ -51,7 +56,8 @@ pub(crate) fn split_leaf<P: PageWrite>(
     let at = frame.index();
     let count = leaf_at(tree.pages, frame.ptr)?.count();
     if pattern == Pattern::Ascending && at == count && !change.replace {
-        let sep = plan::separator(leaf_at(tree.pages, frame.ptr)?.last_key()?, change.key).to_vec();
+        let sep = separator(tree.pages, leaf_at(tree.pages, frame.ptr)?.last_key()?, change.stored)?;
+        let sep = store_separator(tree.pages, tree.root.tree, sep)?;
         let right = tree.pages.alloc(1)?;
         return extend_right(tree, path, Child { sep, ptr: dirty_ptr(right) }, change);
     }
@@ -70,7 +76,7 @@ pub(crate) fn split_leaf<P: PageWrite>(
     let right = tree.pages.alloc(1)?;
     build_leaf(tree, frame.ptr.id, &entries[..cut])?;
     build_leaf(tree, right, &entries[cut..])?;
-    let sep = plan::separator(entries[cut - 1].0, entries[cut].0).to_vec();
+    let sep = separator_at(tree, &entries, cut)?;
     propagate_split(tree, path, path.len() - 1, vec![Child { sep, ptr: dirty_ptr(right) }], pattern)?;
     Ok(if at < cut { (frame.ptr.id, at) } else { (right, at - cut) })
 }
@@ -85,10 +91,20 @@ pub(crate) fn extend_right<P: PageWrite>(
 ) -> Result<(PageId, usize)> {
     let (id, txn) = (right.ptr.id, tree.pages.txn());
     let mut leaf = LeafMut::init(tree.pages.page_mut(id)?, PageStamp { id, tree: tree.root.tree, txn });
-    let stored = leaf.insert(0, change.key, change.value)?;
+    let stored = leaf.insert(0, change.stored, change.value)?;
     assert!(stored, "an entry within the limits fits into an empty leaf");
     propagate_split(tree, path, path.len() - 1, vec![right], Pattern::Ascending)?;
     Ok((id, 0))
+}
+
+/// The separator before entry `at`, stored for its branch.
+pub(crate) fn separator_at<P: PageWrite>(
+    tree: &mut TreeMut<'_, P>,
+    entries: &[Stored<'_>],
+    at: usize,
+) -> Result<PageKeyBuf> {
+    let sep = separator(tree.pages, entries[at - 1].0, entries[at].0)?;
+    store_separator(tree.pages, tree.root.tree, sep)
 }
 
 /// The bytes of a leaf that its entries can use, with their heads and slots.
@@ -107,7 +123,7 @@ pub(crate) fn entries_of<'b>(leaf: &Leaf<'b>) -> Result<Vec<Stored<'b>>> {
 
 /// The bytes that each entry takes in a leaf, with its head and slot.
 pub(crate) fn sizes_of(entries: &[Stored<'_>]) -> Vec<usize> {
-    entries.iter().map(|(key, value)| leaf::entry_size(key.len(), *value)).collect()
+    entries.iter().map(|(key, value)| leaf::entry_size(*key, *value)).collect()
 }
 
 /// Writes entries into a dirty page. They fit.

@@ -12,14 +12,16 @@ use crate::error::{Error, Result};
 use crate::ids::TreeId;
 use crate::page::branch::Child;
 use crate::page::header::PageStamp;
+use crate::page::key::{LongKey, PageKey, PageKeyBuf, WholeKeys as _};
 use crate::page::leaf::{self, LeafValue, OverflowPtr};
 use crate::pager::{PageRead, PageWrite};
 
-use crate::tree::edit::plan::{self, Pattern};
+use crate::tree::edit::plan::Pattern;
 use crate::tree::edit::propagate::propagate_split;
 use crate::tree::edit::put::count_after;
 use crate::tree::edit::split::leaf_capacity;
-use crate::tree::path::{make_branches_dirty, Path};
+use crate::tree::long_key::{separator, store_key, store_separator};
+use crate::tree::path::{make_branches_dirty, Path, Side};
 use crate::tree::{Tree, TreeMut};
 
 /// Number of leaves that are inserted into their parents at once.
@@ -36,8 +38,10 @@ enum StagedValue {
 /// An entry that waits for its leaf.
 #[derive(Clone, Copy)]
 struct Staged {
+    /// The key bytes that the page will hold.
     key_at: usize,
     key_bytes: usize,
+    long: Option<LongKey>,
     value: StagedValue,
 }
 
@@ -49,7 +53,7 @@ pub(crate) struct Stage {
     /// The bytes that the staged entries take in a leaf.
     used: usize,
     /// The last key before the staged ones; `None` if there is none.
-    last_key: Option<Vec<u8>>,
+    last_key: Option<PageKeyBuf>,
     /// The leaves built. If no key comes before the first one, its separator is empty.
     pub(crate) built: Vec<Child>,
     entries: u64,
@@ -68,10 +72,10 @@ impl Stage {
     }
 
     /// Adds an entry for which there is room, whose key is greater than all before.
-    pub(crate) fn add(&mut self, key: &[u8], value: LeafValue<'_>) {
-        self.used += leaf::entry_size(key.len(), value);
+    pub(crate) fn add(&mut self, key: PageKey<'_>, value: LeafValue<'_>) {
+        self.used += leaf::entry_size(key, value);
         let key_at = self.bytes.len();
-        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(key.bytes);
         let value = match value {
             LeafValue::Inline(bytes) => {
                 self.bytes.extend_from_slice(bytes);
@@ -79,13 +83,13 @@ impl Stage {
             }
             LeafValue::Overflow(to) => StagedValue::Overflow(to),
         };
-        self.staged.push(Staged { key_at, key_bytes: key.len(), value });
+        self.staged.push(Staged { key_at, key_bytes: key.bytes.len(), long: key.long, value });
     }
 
-    fn last_key(&self) -> Option<&[u8]> {
+    fn last_key(&self) -> Option<PageKey<'_>> {
         match self.staged.last() {
-            Some(last) => self.bytes.get(last.key_at..last.key_at + last.key_bytes),
-            None => self.last_key.as_deref(),
+            Some(last) => Some(key_of(&self.bytes, last)),
+            None => self.last_key.as_ref().map(PageKeyBuf::as_key),
         }
     }
 
@@ -113,11 +117,12 @@ impl Stage {
                 false => Err(Error::corrupt(id, "an entry that was to be moved here is larger than the limit")),
             }
         })?;
-        let first_key = &self.bytes[first.key_at..first.key_at + first.key_bytes];
-        let sep = self.last_key.as_ref().map_or(Vec::new(), |before| plan::separator(before, first_key).to_vec());
-        let last_key = self.last_key.get_or_insert_with(Vec::new);
-        last_key.clear();
-        last_key.extend_from_slice(&self.bytes[last.key_at..last.key_at + last.key_bytes]);
+        let sep = match &self.last_key {
+            Some(before) => separator(pages, before.as_key(), key_of(&self.bytes, first))?,
+            None => Vec::new(),
+        };
+        let sep = store_separator(pages, tree, sep)?;
+        self.last_key.get_or_insert_default().set(key_of(&self.bytes, last));
         self.built.push(Child { sep, ptr });
         self.entries += count as u64;
         self.staged.drain(..count);
@@ -144,22 +149,29 @@ impl std::fmt::Debug for Bulk {
 impl Bulk {
     /// Begins after the last entry of a tree.
     pub(crate) fn begin<P: PageRead>(tree: Tree<'_, P>) -> Result<Bulk> {
-        let last = tree.last()?;
-        let last_key = last.map(|(key, _)| key.to_vec());
+        let last = if tree.is_empty() { None } else { Some(Path::new().descend_to(tree, Side::Last)?) };
+        let last_key = match last {
+            Some(leaf) => Some(leaf.last_key()?.to_buf()),
+            None => None,
+        };
         Ok(Bulk { stage: Stage { last_key, ..Stage::default() } })
     }
 
-    /// The greatest key so far, of the tree and of the pushed entries.
+    /// Whether a key is greater than all so far, of the tree and of the pushed entries.
     #[inline]
-    pub(crate) fn last_key(&self) -> Option<&[u8]> {
-        self.stage.last_key()
+    pub(crate) fn is_after_all<P: PageRead>(&self, pages: &P, key: &[u8]) -> Result<bool> {
+        match self.stage.last_key() {
+            Some(last) => Ok(pages.compare(last, key)?.is_lt()),
+            None => Ok(true),
+        }
     }
 
-    /// Adds an entry whose key is greater than [`Bulk::last_key`], within the limits.
+    /// Adds an entry whose key is greater than all so far, within the limits.
     #[inline]
     pub(crate) fn push<P: PageWrite>(&mut self, tree: TreeMut<'_, P>, key: &[u8], value: LeafValue<'_>) -> Result<()> {
         let TreeMut { pages, root } = tree;
-        if self.stage.is_full_for(leaf::entry_size(key.len(), value), pages.page_size()) {
+        let key = store_key(pages, root.tree, key)?;
+        if self.stage.is_full_for(leaf::entry_size(key, value), pages.page_size()) {
             self.stage.build_leaf(pages, root.tree)?;
             if self.stage.built.len() >= PROPAGATE_LEAVES {
                 self.propagate_built(TreeMut::new(pages, root))?;
@@ -197,11 +209,15 @@ impl Bulk {
     }
 }
 
-fn entry_of<'b>(bytes: &'b [u8], staged: &Staged) -> (&'b [u8], LeafValue<'b>) {
+fn key_of<'b>(bytes: &'b [u8], staged: &Staged) -> PageKey<'b> {
+    PageKey { bytes: &bytes[staged.key_at..staged.key_at + staged.key_bytes], long: staged.long }
+}
+
+fn entry_of<'b>(bytes: &'b [u8], staged: &Staged) -> (PageKey<'b>, LeafValue<'b>) {
     let key_end = staged.key_at + staged.key_bytes;
     let value = match staged.value {
         StagedValue::Inline(len) => LeafValue::Inline(&bytes[key_end..key_end + len]),
         StagedValue::Overflow(to) => LeafValue::Overflow(to),
     };
-    (&bytes[staged.key_at..key_end], value)
+    (key_of(bytes, staged), value)
 }

@@ -9,6 +9,7 @@
 
 use crate::error::Result;
 use crate::ids::PagePtr;
+use crate::page::key::PageKey;
 use crate::page::leaf::{self, Leaf, LeafValue};
 use crate::pager::PageWrite;
 
@@ -17,6 +18,7 @@ use crate::tree::edit::propagate::{build_branches, propagate_split};
 use crate::tree::edit::put::count_after;
 use crate::tree::load::bulk::Stage;
 use crate::tree::load::sorted_run::SortedRun;
+use crate::tree::long_key::{separator_extents, store_key, whole_copy};
 use crate::tree::path::{branch_at, free_page, make_branches_dirty, Path};
 use crate::tree::value::free_extent;
 use crate::tree::{PutHint, TreeMut};
@@ -91,6 +93,10 @@ impl<'m, 'p, P: PageWrite, F: FnMut(&mut P) -> Result<()>> Rebuild<'m, 'p, P, F>
         // Free all old leaves together, so that the next tree that allocates them gets neighbouring
         // pages.
         leaves.iter().try_for_each(|&ptr| free_page(tree.pages, ptr))?;
+        if let Some(above) = (path.len() - 1).checked_sub(1) {
+            let separators = separator_extents(tree.pages, &branch_at(tree.pages, path.frame(above).ptr, 1)?)?;
+            separators.into_iter().for_each(|extent| extent.free(tree.pages));
+        }
         tree.root.entries = count_after(tree.root, added)?;
         replace_children(&mut tree, path, stage)
     }
@@ -101,10 +107,11 @@ impl<'m, 'p, P: PageWrite, F: FnMut(&mut P) -> Result<()>> Rebuild<'m, 'p, P, F>
         let mut added = 0;
         for at in 0..leaf.count() {
             let (key, value) = leaf.entry(at)?;
-            added += self.stage_below(Some(key), run)?;
+            let whole = whole_copy(self.tree.pages, key)?;
+            added += self.stage_below(Some(&whole), run)?;
             match run.peek() {
-                Some((same, newer)) if same == key => {
-                    self.push(same, newer)?;
+                Some((same, newer)) if same == &*whole => {
+                    self.push(key, newer)?;
                     run.step();
                     if let LeafValue::Overflow(to) = value {
                         free_extent(self.tree.pages, to)?;
@@ -123,6 +130,7 @@ impl<'m, 'p, P: PageWrite, F: FnMut(&mut P) -> Result<()>> Rebuild<'m, 'p, P, F>
             if bound.is_some_and(|bound| key >= bound) {
                 break;
             }
+            let key = store_key(self.tree.pages, self.tree.root.tree, key)?;
             self.push(key, value)?;
             run.step();
             count += 1;
@@ -130,8 +138,8 @@ impl<'m, 'p, P: PageWrite, F: FnMut(&mut P) -> Result<()>> Rebuild<'m, 'p, P, F>
         Ok(count)
     }
 
-    fn push(&mut self, key: &[u8], value: LeafValue<'_>) -> Result<()> {
-        if self.stage.is_full_for(leaf::entry_size(key.len(), value), self.page_size) {
+    fn push(&mut self, key: PageKey<'_>, value: LeafValue<'_>) -> Result<()> {
+        if self.stage.is_full_for(leaf::entry_size(key, value), self.page_size) {
             (self.ready)(self.tree.pages)?;
             self.stage.build_leaf(self.tree.pages, self.tree.root.tree)?;
         }

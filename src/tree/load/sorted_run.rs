@@ -20,8 +20,9 @@ const PREFETCH_AHEAD: usize = 8;
 /// lines that follow.
 const PREFETCH_BYTES: usize = 192;
 
-/// Lengths of key and value before each record.
-const RECORD_HEADER: usize = 4;
+/// Lengths of key, u32, and value, u16, before each record.
+const RECORD_HEADER: usize = 6;
+const VALUE_WORD: usize = 4;
 /// Stands in place of the length of a value: a pointer to an overflow extent follows.
 const IS_OVERFLOW: u16 = u16::MAX;
 const OVERFLOW_BYTES: usize = 20;
@@ -59,8 +60,8 @@ impl SortedRun {
         };
         let no_memory = |e| Error::io("taking memory for the load", Path::new(""), e);
         let (place, record) = self.scratch.add(RECORD_HEADER + key.len() + value_bytes).map_err(no_memory)?;
-        record[..2].copy_from_slice(&(key.len() as u16).to_le_bytes());
-        record[2..4].copy_from_slice(&value_word.to_le_bytes());
+        record[..VALUE_WORD].copy_from_slice(&(key.len() as u32).to_le_bytes());
+        record[VALUE_WORD..RECORD_HEADER].copy_from_slice(&value_word.to_le_bytes());
         let (key_place, value_place) = record[RECORD_HEADER..].split_at_mut(key.len());
         key_place.copy_from_slice(key);
         match value {
@@ -172,14 +173,14 @@ impl SortedRun {
     #[inline]
     fn key_of(&self, place: u64) -> &[u8] {
         let record = self.scratch.at(place);
-        &record[RECORD_HEADER..RECORD_HEADER + usize::from(u16::from_le_bytes([record[0], record[1]]))]
+        &record[RECORD_HEADER..RECORD_HEADER + key_bytes(record)]
     }
 
     #[inline]
     fn value_of(&self, place: u64) -> LeafValue<'_> {
         let record = self.scratch.at(place);
-        let start = RECORD_HEADER + usize::from(u16::from_le_bytes([record[0], record[1]]));
-        let word = u16::from_le_bytes([record[2], record[3]]);
+        let start = RECORD_HEADER + key_bytes(record);
+        let word = u16::from_le_bytes([record[VALUE_WORD], record[VALUE_WORD + 1]]);
         if word != IS_OVERFLOW {
             return LeafValue::Inline(&record[start..start + usize::from(word)]);
         }
@@ -191,6 +192,12 @@ impl SortedRun {
         let ptr = PagePtr { id: PageId(number(0)), crc: number(8) as u32 };
         LeafValue::Overflow(OverflowPtr { ptr, len: number(12) })
     }
+}
+
+/// Length of the key of a record.
+#[inline]
+fn key_bytes(record: &[u8]) -> usize {
+    u32::from_le_bytes([record[0], record[1], record[2], record[3]]) as usize
 }
 
 /// The eight bytes of a key from `skip` on, as a number; zeros where it is shorter.

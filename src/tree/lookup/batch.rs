@@ -7,10 +7,15 @@
 //!
 //! Failure: none. The lookups themselves read the pages afterwards, and report what cannot be read.
 
+use std::cell::Cell;
+
+use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr};
+use crate::page::key::{LongKey, NoLongKeys, WholeKeys};
 use crate::page::leaf::LeafValue;
 use crate::pager::{Around, PageRead};
 
+use crate::tree::long_key::long_key_pages;
 use crate::tree::lookup::search::child_checked;
 use crate::tree::path::{height_of, leaf_at};
 use crate::tree::value::overflow_pages;
@@ -79,10 +84,29 @@ impl Batch {
     }
 }
 
-/// The overflow extent of a key's value, if it has one.
+/// Finds no long key, and keeps the pointer of the first one that a search wants.
+#[derive(Default)]
+struct Wanted(Cell<Option<LongKey>>);
+
+impl WholeKeys for Wanted {
+    type Error = DecodeError;
+
+    fn whole_key(&self, long: LongKey) -> Result<&[u8], DecodeError> {
+        self.0.set(Some(long));
+        NoLongKeys.whole_key(long).map(|_| &[][..])
+    }
+}
+
+/// The overflow extent that a lookup of the key in this leaf reads first, if there is one: of a long
+/// key, or of its value.
 fn extent_of<P: PageRead>(pages: &P, ptr: PagePtr, key: &[u8]) -> Option<(PageId, u64)> {
     let leaf = leaf_at(pages, ptr).ok()?;
-    match leaf.value(leaf.find(key).ok()??).ok()? {
+    let wanted = Wanted::default();
+    let found = leaf.find(&wanted, key);
+    if let Some(long) = wanted.0.get() {
+        return Some((long.ptr.id, long_key_pages(pages.page_size(), long)));
+    }
+    match leaf.value(found.ok()??).ok()? {
         LeafValue::Overflow(pointer) => Some((pointer.ptr.id, overflow_pages(pages.page_size(), &pointer).ok()?)),
         LeafValue::Inline(_) => None,
     }

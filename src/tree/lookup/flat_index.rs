@@ -134,7 +134,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// Adds a child whose separator is the bytes that were added since the last `push`.
+    /// Adds a child whose separator is the bytes that were added since the last `push`. Of a long
+    /// separator the bytes in its page suffice: they are more than columns.
     fn push(&mut self, page: PagePtr) {
         // Keep one byte more than is compared: it shows that the separator is longer.
         let start = self.ends.last().copied().unwrap_or(0);
@@ -343,7 +344,7 @@ fn children<P: PageRead>(
         below.bytes.extend_from_slice(parts.separator(at));
         for at in 0..branch.count() {
             if at > 0 {
-                branch.append_separator(at, &mut below.bytes)?;
+                let _long = branch.append_separator(at, &mut below.bytes)?;
             }
             below.push(branch.child(at)?);
         }

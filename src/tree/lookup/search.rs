@@ -12,6 +12,7 @@ use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
 
+use crate::tree::long_key::whole;
 use crate::tree::lookup::flat_index::FlatIndex;
 use crate::tree::path::{branch_at, height_of, last_index, leaf_at, Side};
 use crate::tree::value::resolve;
@@ -211,7 +212,7 @@ impl heads::Search for ChildOfAny<'_> {
 }
 
 /// Searches where [`lookup::find`] has no answer: leaves of many entries or of large pages, keys
-/// that share their head with others, and values in overflow extents.
+/// that share their head with others, long keys, and values in overflow extents.
 #[inline(never)]
 fn value_in_any<'a, P: PageRead>(
     pages: &'a P,
@@ -237,14 +238,14 @@ fn value_in_any<'a, P: PageRead>(
 #[inline(never)]
 pub(crate) fn child_checked<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
     let branch = branch_at(pages, ptr, level)?;
-    Ok(branch.child(branch.find(key)?)?)
+    Ok(branch.child(branch.find(pages, key)?)?)
 }
 
 /// The value of a key in the leaf that holds it or would hold it, searched with every check.
 #[inline(never)]
 pub(crate) fn value_checked<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
     let leaf = leaf_at(pages, ptr)?;
-    match leaf.find(key)? {
+    match leaf.find(pages, key)? {
         Some(at) => resolve(pages, leaf.value(at)?).map(Some),
         None => Ok(None),
     }
@@ -259,11 +260,11 @@ pub(crate) fn entry_at<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize
     }
 }
 
-/// The slow path of [`entry_at`]: a value in an overflow extent, or a damaged entry. Not inlined,
-/// to keep scans short.
+/// The slow path of [`entry_at`]: a long key, a value in an overflow extent, or a damaged entry. Not
+/// inlined, to keep scans short.
 #[cold]
 #[inline(never)]
 fn resolve_entry<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize) -> Result<Entry<'a>> {
     let (key, value) = leaf.entry(at)?;
-    Ok((key, resolve(pages, value)?))
+    Ok((whole(pages, key)?, resolve(pages, value)?))
 }

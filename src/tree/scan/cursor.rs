@@ -23,10 +23,12 @@
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
 use crate::page::heads::{self, Vectors};
+use crate::page::key::WholeKeys as _;
 use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
 
+use crate::tree::long_key::whole;
 use crate::tree::lookup::flat_index::FlatIndex;
 use crate::tree::lookup::search::entry_at;
 use crate::tree::path::{fetch_front, leaf_at, Path, Side, NOWHERE};
@@ -179,7 +181,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.move_to(prev, Side::First)
     }
 
-    /// The slow path of a step: to another leaf, or to an entry whose value is not inline.
+    /// The slow path of a step: to another leaf, or to an entry with an overflow extent.
     #[cold]
     #[inline(never)]
     fn move_to(&mut self, at: usize, towards: Side) -> Result<Option<Entry<'a>>> {
@@ -224,7 +226,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         }
         self.lost = true;
         if let Some(leaf) = self.find_flat(key, towards) {
-            let (at, found) = leaf.lower_bound_telling(key, |at| {
+            let (at, found) = leaf.lower_bound_telling(self.tree.pages, key, |at| {
                 if let Some(towards) = towards {
                     fetch_entries_from(&leaf, at, towards);
                 }
@@ -274,7 +276,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     pub(crate) fn step(&mut self, towards: Side) -> Result<bool> {
         let Some(leaf) = self.leaf else { return Ok(false) };
         let stepped = self.neighbour(&leaf, towards).and_then(|next| {
-            next.map_or(Ok(()), |next| check_order(&leaf, self.stepped, &next, towards))?;
+            next.map_or(Ok(()), |next| check_order(self.tree.pages, (&leaf, self.stepped), &next, towards))?;
             Ok(next)
         });
         match stepped {
@@ -311,7 +313,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     /// Finds the path to the current leaf, which the flat index has found.
     fn find_path(&mut self, leaf: &Leaf<'a>) -> Result<()> {
         let path = self.path.get_or_insert_with(|| Box::new(Path::new()));
-        path.descend(self.tree, leaf.first_key()?)?;
+        path.descend(self.tree, whole(self.tree.pages, leaf.first_key()?)?)?;
         if path.leaf().ptr.id != leaf.id() {
             return Err(Error::corrupt(leaf.id(), "the keys of a leaf belong to another one"));
         }
@@ -377,12 +379,12 @@ impl<'a, P: PageRead> Cursor<'a, P> {
 
 /// Refuses a neighbouring leaf whose keys do not all lie on its side (CURSOR-1). The leaf before
 /// has to be in order itself, if the walk has `stepped` to it.
-fn check_order(from: &Leaf<'_>, stepped: bool, to: &Leaf<'_>, towards: Side) -> Result<()> {
-    if stepped && from.count() > 1 && from.first_key()? >= from.last_key()? {
+fn check_order<P: PageRead>(pages: &P, (from, stepped): (&Leaf<'_>, bool), to: &Leaf<'_>, towards: Side) -> Result<()> {
+    if stepped && from.count() > 1 && pages.compare_stored(from.first_key()?, from.last_key()?)?.is_ge() {
         return Err(out_of_order(from.id()));
     }
     let (left, right) = if towards == Side::Last { (from, to) } else { (to, from) };
-    if left.last_key()? >= right.first_key()? {
+    if pages.compare_stored(left.last_key()?, right.first_key()?)?.is_ge() {
         return Err(out_of_order(to.id()));
     }
     Ok(())

@@ -20,10 +20,12 @@ use std::ops::{Bound, Range as Indexes};
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
+use crate::page::key::WholeKeys as _;
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 use crate::sys::prefetch::LINE_BYTES;
 
+use crate::tree::long_key::long_key_pages;
 use crate::tree::lookup::flat_index::FlatIndex;
 use crate::tree::lookup::search::entry_at;
 use crate::tree::path::{fetch_front, Side, NOWHERE};
@@ -209,26 +211,29 @@ impl<'a, P: PageRead> End<'a, P> {
         }
     }
 
-    /// The slow path of a step: a value in an overflow extent, or a damaged entry.
+    /// The slow path of a step: an entry with an overflow extent, or a damaged entry.
     #[cold]
     #[inline(never)]
     fn other_entry(&mut self, at: usize) -> Option<Result<Entry<'a>>> {
         let leaf = self.cursor.leaf()?;
-        if let Some((id, pages)) = extent_of(self.cursor.pages(), leaf, at) {
+        for (id, pages) in extents_of(self.cursor.pages(), leaf, at).into_iter().flatten() {
             self.sweep.reads_extent(id, pages);
         }
         Some(entry_at(self.cursor.pages(), leaf, at))
     }
 }
 
-/// The overflow extent of the value at an index of a leaf, if it has one.
-fn extent_of<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) -> Option<(PageId, u64)> {
-    match leaf.value(at) {
-        Ok(LeafValue::Overflow(pointer)) => {
+/// The overflow extents of key and value at an index of a leaf.
+fn extents_of<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) -> [Option<(PageId, u64)>; 2] {
+    let Ok((key, value)) = leaf.entry(at) else { return [None; 2] };
+    let of_key = key.long.map(|long| (long.ptr.id, long_key_pages(pages.page_size(), long)));
+    let of_value = match value {
+        LeafValue::Overflow(pointer) => {
             overflow_pages(pages.page_size(), &pointer).ok().map(|pages| (pointer.ptr.id, pages))
         }
-        _ => None,
-    }
+        LeafValue::Inline(_) => None,
+    };
+    [of_key, of_value]
 }
 
 /// The entries between two bounds in ascending order, and from the other end in descending order.
@@ -370,6 +375,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             Side::First => (&mut self.front, &mut self.back),
             Side::Last => (&mut self.back, &mut self.front),
         };
+        let pages = end.cursor.pages();
         let Some(leaf) = end.cursor.leaf() else {
             self.done = true;
             return Ok(());
@@ -385,10 +391,10 @@ impl<'a, P: PageRead> Range<'a, P> {
         // Only one bound has to be compared: placing the end has applied the other one, or the end
         // has left its leaf, and keys ascend from leaf to leaf.
         let (start, stop) = match (side, end.cut) {
-            (Side::First, true) => (end.ready.start, end_inside(leaf, &self.high)?),
-            (Side::First, false) => (0, end_inside(leaf, &self.high)?),
-            (Side::Last, true) => (first_inside(leaf, &self.low)?, end.ready.end),
-            (Side::Last, false) => (first_inside(leaf, &self.low)?, leaf.count()),
+            (Side::First, true) => (end.ready.start, end_inside(pages, leaf, &self.high)?),
+            (Side::First, false) => (0, end_inside(pages, leaf, &self.high)?),
+            (Side::Last, true) => (first_inside(pages, leaf, &self.low)?, end.ready.end),
+            (Side::Last, false) => (first_inside(pages, leaf, &self.low)?, leaf.count()),
         };
         end.last_leaf = match side {
             Side::First => stop < leaf.count(),
@@ -401,27 +407,23 @@ impl<'a, P: PageRead> Range<'a, P> {
 }
 
 /// Index of the first entry of a leaf that is not below the range.
-fn first_inside(leaf: &Leaf<'_>, low: &Bound<Vec<u8>>) -> Result<usize> {
-    match low {
-        Bound::Included(key) if leaf.count() > 0 && leaf.first_key()? < key.as_slice() => Ok(leaf.lower_bound(key)?.0),
-        Bound::Excluded(key) if leaf.count() > 0 && leaf.first_key()? <= key.as_slice() => first_after(leaf, key),
-        _ => Ok(0),
+fn first_inside<P: PageRead>(pages: &P, leaf: &Leaf<'_>, low: &Bound<Vec<u8>>) -> Result<usize> {
+    let (Bound::Included(key) | Bound::Excluded(key)) = low else { return Ok(0) };
+    if leaf.count() == 0 || pages.compare(leaf.first_key()?, key)?.is_gt() {
+        return Ok(0);
     }
+    let (at, found) = leaf.lower_bound(pages, key)?;
+    Ok(at + usize::from(found && matches!(low, Bound::Excluded(_))))
 }
 
 /// Index of the first entry of a leaf that is above the range.
-fn end_inside(leaf: &Leaf<'_>, high: &Bound<Vec<u8>>) -> Result<usize> {
-    match high {
-        Bound::Included(key) if leaf.count() > 0 && leaf.last_key()? > key.as_slice() => first_after(leaf, key),
-        Bound::Excluded(key) if leaf.count() > 0 && leaf.last_key()? >= key.as_slice() => Ok(leaf.lower_bound(key)?.0),
-        _ => Ok(leaf.count()),
+fn end_inside<P: PageRead>(pages: &P, leaf: &Leaf<'_>, high: &Bound<Vec<u8>>) -> Result<usize> {
+    let (Bound::Included(key) | Bound::Excluded(key)) = high else { return Ok(leaf.count()) };
+    if leaf.count() == 0 || pages.compare(leaf.last_key()?, key)?.is_lt() {
+        return Ok(leaf.count());
     }
-}
-
-/// Returns the index of the first entry above the key.
-fn first_after(leaf: &Leaf<'_>, key: &[u8]) -> Result<usize> {
-    let (at, found) = leaf.lower_bound(key)?;
-    Ok(at + usize::from(found))
+    let (at, found) = leaf.lower_bound(pages, key)?;
+    Ok(at + usize::from(found && matches!(high, Bound::Included(_))))
 }
 
 impl<'a, P: PageRead> Iterator for Range<'a, P> {

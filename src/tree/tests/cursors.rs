@@ -159,7 +159,7 @@ fn a_range_prefetches_the_whole_next_leaf_from_its_second_leaf_on() {
     let mut leaf_of = std::collections::HashMap::new();
     for id in tree.pages.in_use() {
         if let Ok(leaf) = crate::page::leaf::Leaf::parse(tree.pages.raw(id), id) {
-            leaf_of.extend((0..leaf.count()).map(|at| (leaf.key(at).unwrap().to_vec(), id)));
+            leaf_of.extend((0..leaf.count()).map(|at| (leaf.key(at).unwrap().bytes.to_vec(), id)));
         }
     }
     for forwards in [true, false] {

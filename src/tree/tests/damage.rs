@@ -216,7 +216,7 @@ fn keys_outside_the_separators_two_levels_above_are_found() {
         let branch = |pages: &mut VecPages, level: u8, children: [(&str, PagePtr); 2]| {
             let id = pages.alloc(1).unwrap();
             let page = pages.page_mut(id).unwrap();
-            let children = children.map(|(sep, ptr)| Child { sep: sep.into(), ptr });
+            let children = children.map(|(sep, ptr)| Child { sep: Vec::from(sep).into(), ptr });
             assert!(build(page, PageStamp { id, tree, txn }, level, &children).unwrap());
             PagePtr { id, crc: checksum::seal(page) }
         };
@@ -280,7 +280,8 @@ fn check_visits_each_page_once_although_branches_share_children() {
     let mut child = PagePtr { id: leaf, crc: checksum::seal(pages.page_mut(leaf).unwrap()) };
     for level in 1..32u8 {
         let id = pages.alloc(1).unwrap();
-        let children: Vec<_> = (0..100u8).map(|at| crate::page::branch::Child { sep: vec![at], ptr: child }).collect();
+        let children: Vec<_> =
+            (0..100u8).map(|at| crate::page::branch::Child { sep: vec![at].into(), ptr: child }).collect();
         let txn = pages.txn();
         crate::page::branch::build(pages.page_mut(id).unwrap(), PageStamp { id, tree, txn }, level, &children).unwrap();
         child = PagePtr { id, crc: checksum::seal(pages.page_mut(id).unwrap()) };
@@ -314,7 +315,7 @@ fn two_levels(ordered: &[[u64; 2]], leaves: &[[u64; 2]]) -> ModelTree {
         crate::page::leaf::build(pages.page_mut(id).unwrap(), PageStamp { id, tree: id_of_tree, txn }, entries)
             .unwrap();
         let ptr = PagePtr { id, crc: checksum::seal(pages.page_mut(id).unwrap()) };
-        children.push(crate::page::branch::Child { sep: ordered[0].to_be_bytes().to_vec(), ptr });
+        children.push(crate::page::branch::Child { sep: ordered[0].to_be_bytes().to_vec().into(), ptr });
     }
     children[0].sep.clear();
     let root = pages.alloc(1).unwrap();
@@ -402,7 +403,7 @@ fn a_cursor_that_met_damage_has_no_position_until_the_next_seek() {
     };
     let keys_of = |id: PageId| {
         let leaf = Leaf::parse(tree.pages.raw(id), id).unwrap();
-        [leaf.first_key().unwrap().to_vec(), leaf.last_key().unwrap().to_vec()]
+        [leaf.first_key().unwrap().bytes.to_vec(), leaf.last_key().unwrap().bytes.to_vec()]
     };
     let (middle, last) = (leaves.len() / 2, leaves.len() - 1);
     type Way = for<'a> fn(&mut Cursor<'a, VecPages>, &[Vec<u8>; 2]) -> crate::error::Result<Option<Entry<'a>>>;
@@ -482,7 +483,7 @@ fn pages_store_keys_whole() {
     let id = pages_of(&tree, PageKind::Leaf)[0];
     let ptr = PagePtr { id, crc: checksum::stored(tree.pages.raw(id)) };
     let leaf = Leaf::parse(tree.pages.page(ptr).unwrap(), id).unwrap();
-    assert!((0..leaf.count()).all(|at| tree.model.contains_key(leaf.key(at).unwrap())));
+    assert!((0..leaf.count()).all(|at| tree.model.contains_key(leaf.key(at).unwrap().bytes)));
 }
 
 #[test]

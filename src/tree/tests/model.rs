@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::max_key_bytes;
+use crate::limits::{max_inline_key_bytes, MAX_KEY_BYTES};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -59,23 +59,46 @@ fn value_bytes() -> impl Strategy<Value = usize> {
     prop_oneof![5 => 0..40usize, 4 => 0..1100usize, 1 => 0..20_000usize]
 }
 
-fn op(limit: usize) -> impl Strategy<Value = Op> {
+/// Short keys, and long ones: with long common beginnings, up to the limit; many differ only in
+/// their last bytes.
+fn mixed_key(page_size: usize) -> BoxedStrategy<Vec<u8>> {
+    let short = max_inline_key_bytes(page_size);
+    let lengths = [short - 1, short, short + 1, 2 * short, page_size, 2 * page_size + 7, 60_000, MAX_KEY_BYTES];
+    let same = move |(at, fill, number): (usize, bool, u16)| {
+        let mut key = vec![if fill { b'x' } else { b'a' }; lengths[at]];
+        let end = key.len() - 2;
+        key[end..].copy_from_slice(&number.to_be_bytes());
+        key
+    };
     prop_oneof![
-        8 => (key(limit), value_bytes()).prop_map(|(key, value)| Op::Put(key, value)),
-        2 => key(limit).prop_map(Op::Delete),
+        4 => key(short),
+        5 => (0..lengths.len(), any::<bool>(), 0..80u16).prop_map(same),
+        1 => key(MAX_KEY_BYTES),
+    ]
+    .boxed()
+}
+
+fn op(limit: usize) -> impl Strategy<Value = Op> {
+    op_with(move || key(limit).boxed())
+}
+
+fn op_with(key: impl Fn() -> BoxedStrategy<Vec<u8>>) -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (key(), value_bytes()).prop_map(|(key, value)| Op::Put(key, value)),
+        2 => key().prop_map(Op::Delete),
         5 => any::<u16>().prop_map(Op::DeleteAt),
         3 => (any::<u16>(), value_bytes()).prop_map(|(at, value)| Op::Overwrite(at, value)),
         3 => (any::<u8>(), value_bytes()).prop_map(|(step, value)| Op::Append(step, value)),
-        2 => (key(limit), any::<u8>(), any::<bool>()).prop_map(|(key, count, up)| Op::Sequence(key, count, up)),
+        2 => (key(), any::<u8>(), any::<bool>()).prop_map(|(key, count, up)| Op::Sequence(key, count, up)),
         1 => (any::<u16>(), any::<u8>()).prop_map(|(at, count)| Op::DeleteSpan(at, count)),
         1 => (any::<u16>(), 0..12_000u16).prop_map(|(at, width)| Op::RemoveSpan(at, at.saturating_add(width))),
-        1 => (key(limit), key(limit), prop::bool::weighted(0.1)).prop_map(|(a, b, open)| Op::RemoveRange(a, b, open)),
+        1 => (key(), key(), prop::bool::weighted(0.1)).prop_map(|(a, b, open)| Op::RemoveRange(a, b, open)),
         2 => (any::<u16>(), 0..60_000u16, -20..20i8, any::<u16>(), any::<bool>()).prop_map(
             |(at, width, one_of, most, one)| Op::Retain(at, at.saturating_add(width), one_of, most, one)
         ),
-        1 => (prop::collection::vec((key(limit), 0..1100usize), 0..16), any::<u8>())
+        1 => (prop::collection::vec((key(), 0..1100usize), 0..16), any::<u8>())
             .prop_map(|(entries, count)| Op::Load(entries, if count % 16 == 0 { count / 4 } else { count / 64 })),
-        2 => key(limit).prop_map(Op::Get),
+        2 => key().prop_map(Op::Get),
         1 => Just(Op::Commit),
     ]
 }
@@ -144,9 +167,13 @@ fn apply(tree: &mut ModelTree, op: &Op, limit: usize) {
 }
 
 fn run(page_size: usize, ops: &[Op]) {
+    run_within(page_size, ops, max_inline_key_bytes(page_size));
+}
+
+fn run_within(page_size: usize, ops: &[Op], limit: usize) {
     let mut tree = ModelTree::new(page_size);
     for op in ops {
-        apply(&mut tree, op, max_key_bytes(page_size));
+        apply(&mut tree, op, limit);
     }
     tree.verify();
     for key in tree.model.keys() {
@@ -163,18 +190,42 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_tree_equals_a_map_4k(ops in prop::collection::vec(op(max_key_bytes(4096)), 1..200)) {
+    fn a_tree_equals_a_map_4k(ops in prop::collection::vec(op(max_inline_key_bytes(4096)), 1..200)) {
         run(4096, &ops);
     }
 
     #[test]
-    fn a_tree_equals_a_map_8k(ops in prop::collection::vec(op(max_key_bytes(8192)), 1..120)) {
+    fn a_tree_equals_a_map_8k(ops in prop::collection::vec(op(max_inline_key_bytes(8192)), 1..120)) {
         run(8192, &ops);
     }
 
     #[test]
-    fn a_tree_equals_a_map_32k(ops in prop::collection::vec(op(max_key_bytes(32768)), 1..120)) {
+    fn a_tree_equals_a_map_32k(ops in prop::collection::vec(op(max_inline_key_bytes(32768)), 1..120)) {
         run(32768, &ops);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_tree_with_long_keys_equals_a_map_4k(ops in prop::collection::vec(op_with(|| mixed_key(4096)), 1..100)) {
+        run_within(4096, &ops, MAX_KEY_BYTES);
+    }
+
+    #[test]
+    fn a_tree_with_long_keys_equals_a_map_8k(ops in prop::collection::vec(op_with(|| mixed_key(8192)), 1..80)) {
+        run_within(8192, &ops, MAX_KEY_BYTES);
+    }
+
+    #[test]
+    fn a_tree_with_long_keys_equals_a_map_16k(ops in prop::collection::vec(op_with(|| mixed_key(16384)), 1..80)) {
+        run_within(16384, &ops, MAX_KEY_BYTES);
+    }
+
+    #[test]
+    fn a_tree_with_long_keys_equals_a_map_32k(ops in prop::collection::vec(op_with(|| mixed_key(32768)), 1..80)) {
+        run_within(32768, &ops, MAX_KEY_BYTES);
     }
 }
 
@@ -182,5 +233,5 @@ proptest! {
 fn a_tree_equals_a_map_in_a_long_run() {
     let times = std::env::var("MAPLEAF_LONG").ok().and_then(|times| times.parse().ok()).unwrap_or(0);
     let config = ProptestConfig { cases: 20 + 500 * times, ..ProptestConfig::default() };
-    proptest!(config, |(ops in prop::collection::vec(op(max_key_bytes(4096)), 1..400))| run(4096, &ops));
+    proptest!(config, |(ops in prop::collection::vec(op(max_inline_key_bytes(4096)), 1..400))| run(4096, &ops));
 }

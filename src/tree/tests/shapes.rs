@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::ids::PagePtr;
-use crate::limits::{max_inline_value_bytes, max_key_bytes};
+use crate::limits::{max_inline_key_bytes, max_inline_value_bytes};
 use crate::page::branch::Branch;
 use crate::page::layout::HEADER_BYTES;
 use crate::page::leaf::Leaf;
@@ -122,7 +122,7 @@ fn a_deep_tree_is_valid_after_the_delete_of_any_range() {
 #[test]
 fn long_separators_make_deep_trees() {
     for page_size in [4096, 8192, 32768] {
-        let limit = max_key_bytes(page_size);
+        let limit = max_inline_key_bytes(page_size);
         let mut tree = ModelTree::new(page_size);
         let key = |number: u32| [vec![(number % 3) as u8; limit - 4], number.to_be_bytes().to_vec()].concat();
         for number in 0..200 {
@@ -217,7 +217,7 @@ fn two_leaves(left_is_full: bool) -> (ModelTree, std::ops::Range<u32>) {
     }
     let leaves = children(&tree.pages, tree.root.ptr);
     let number_of = |key: &[u8]| u32::from_be_bytes(key.try_into().unwrap());
-    let border = number_of(leaf_of(&tree, leaves[1]).first_key().unwrap());
+    let border = number_of(leaf_of(&tree, leaves[1]).first_key().unwrap().bytes);
     let (full, numbers) = if left_is_full { (leaves[0], 0..border - 1000) } else { (leaves[1], border..31_000) };
     for number in numbers.clone().step_by(1000).flat_map(|number| [number + 500, number + 250]) {
         if leaf_of(&tree, full).count() < 20 {
@@ -393,7 +393,7 @@ fn leaves_built_by_splits_ascend_in_address() {
     tree.commit();
     for ptr in children(&tree.pages, tree.root.ptr) {
         let leaf = Leaf::parse(tree.pages.page(ptr).unwrap(), ptr.id).unwrap();
-        let addresses: Vec<_> = (0..leaf.count()).map(|at| leaf.key(at).unwrap().as_ptr()).collect();
+        let addresses: Vec<_> = (0..leaf.count()).map(|at| leaf.key(at).unwrap().bytes.as_ptr()).collect();
         assert!(addresses.is_sorted(), "{addresses:?}");
     }
 }
@@ -420,7 +420,7 @@ fn a_put_into_a_full_leaf_reads_no_neighbour_that_is_not_dirty() {
     assert!(leaves.len() > 3);
     for beside in [0, 2] {
         let mut tree = ModelTree { pages: tree.pages.clone().lenient(), ..tree.clone() };
-        let first = u32::from_be_bytes(leaf_of(&tree, leaves[1]).first_key().unwrap().try_into().unwrap());
+        let first = u32::from_be_bytes(leaf_of(&tree, leaves[1]).first_key().unwrap().bytes.try_into().unwrap());
         tree.pages.raw_mut(leaves[beside].id)[2000] ^= 1;
         for more in 1..40 {
             let key = (first + more).to_be_bytes();

@@ -7,7 +7,7 @@
 //! checksums    pointer, header and content agree
 //! structure    each page is well-formed (`Leaf::verify`, `Branch::verify`)
 //! keys         keys and separators lie within the separators above them
-//! overflow     each extent is what its pointer says
+//! overflow     each extent is what its pointer says, and a long key begins with what its page holds
 //! entry count  the root has the right one
 //! ```
 //!
@@ -17,16 +17,20 @@
 //! Failure: none. Findings are reported, not returned. The walk ends because `visit` lets no page
 //! be entered twice.
 
+use std::cmp::Ordering;
+
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId};
-use crate::limits::max_key_bytes;
+use crate::limits::max_inline_key_bytes;
 use crate::page::branch::Branch;
 use crate::page::header::Header;
+use crate::page::key::{LongKey, PageKey, PageKeyBuf, WholeKeys as _};
 use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
 use crate::page::{checksum, overflow};
 use crate::pager::PageRead;
 
-use super::finding::{expect_first_time, expect_level, expect_tree, outer_separators, text_of, Bounds, Finding};
+use super::finding::{expect_first_time, expect_level, expect_tree, outer_separators, text_of};
+use super::finding::{Bounds, Finding, ReadLong};
 use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
 use crate::tree::value::overflow_pages;
 use crate::tree::TreeRoot;
@@ -44,7 +48,7 @@ pub(crate) struct TreeStats {
     pub(crate) leaf_bytes: u64,
     /// Bytes in use in branches, without their headers.
     pub(crate) branch_bytes: u64,
-    /// Bytes of the values in overflow extents.
+    /// Bytes of the values, long keys and long separators in overflow extents.
     pub(crate) overflow_bytes: u64,
 }
 
@@ -101,10 +105,15 @@ struct Checked<'a> {
     sound: bool,
 }
 
+/// Reads a long key or separator.
+fn read_long<P: PageRead>(pages: &P, long: LongKey) -> Result<Vec<u8>> {
+    pages.whole_key(long).map(<[u8]>::to_vec)
+}
+
 /// The bounds of the child that is being visited.
-fn bounds_below(parent: &Parent<Checked<'_>>) -> Bounds {
+fn bounds_below(parent: &Parent<Checked<'_>>, read: ReadLong<'_>) -> Bounds {
     let Checked { branch, bounds, sound } = &parent.branch;
-    match bounds.of_child(branch, parent.index()) {
+    match bounds.of_child(branch, parent.index(), read) {
         Ok(below) if *sound => below,
         _ => bounds.clone(),
     }
@@ -117,14 +126,18 @@ impl<'a, P: PageRead> DepthFirst<Checked<'a>> for CheckWalk<'a, '_, P> {
         level: usize,
         parent: Option<&Parent<Checked<'a>>>,
     ) -> Result<Option<Checked<'a>>> {
-        Ok(self.page(ptr, level, parent.map(bounds_below).unwrap_or_default()))
+        let bounds = parent.map(|parent| bounds_below(parent, &|long| read_long(self.pages, long)));
+        Ok(self.page(ptr, level, bounds.unwrap_or_default()))
     }
 
     fn next_child(&mut self, parent: &mut Parent<Checked<'a>>) -> Result<Option<PagePtr>> {
         loop {
             match next_child(&parent.branch.branch, &mut parent.next) {
                 Ok(child) => return Ok(child),
-                Err(e) => self.find(parent.ptr.id, &bounds_below(parent), text_of(e.into())),
+                Err(e) => {
+                    let bounds = bounds_below(parent, &|long| read_long(self.pages, long));
+                    self.find(parent.ptr.id, &bounds, text_of(e.into()));
+                }
             }
         }
     }
@@ -168,9 +181,11 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
     fn branch(&mut self, page: &'a [u8], id: PageId, bounds: Bounds) -> Option<Checked<'a>> {
         let branch = self.accept(id, &bounds, Branch::parse(page, id))?;
         self.stats.add_branch(&branch);
-        let separators = branch.verify().and_then(|()| outer_separators(&branch));
-        let separators = self.accept(id, &bounds, separators);
-        let mut sound = separators.is_some();
+        let pages = self.pages;
+        let well_formed = self.accept(id, &bounds, branch.verify()).is_some();
+        let mut sound = well_formed && self.long_separators(id, &branch, &bounds);
+        let outer = || outer_separators(&branch, &|long| read_long(pages, long));
+        let separators = if sound { self.accept(id, &bounds, outer()) } else { None };
         // A separator at the lower bound would leave no keys to the child before it.
         let inside = |key: &Vec<u8>| bounds.hold(key) && bounds.low.as_ref() != Some(key);
         if !separators.flatten().iter().flatten().all(inside) {
@@ -187,28 +202,88 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
             self.find(id, bounds, "leaf without entries");
         }
         self.accept(id, bounds, leaf.verify());
+        let mut last: Option<PageKey<'_>> = None;
         for index in 0..leaf.count() {
-            if let Some((key, value)) = self.accept(id, bounds, leaf.entry(index)) {
-                self.entry(id, key, value, bounds);
+            let Some((key, value)) = self.accept(id, bounds, leaf.entry(index)) else { continue };
+            let whole = self.whole(id, key, bounds);
+            if let (Some(last), Some(_)) = (last, whole) {
+                self.in_order(id, last, key, bounds);
             }
+            self.entry(id, (key, whole), value, bounds);
+            last = whole.map(|_| key);
         }
     }
 
-    fn entry(&mut self, page: PageId, key: &[u8], value: LeafValue<'_>, bounds: &Bounds) {
-        if !bounds.hold(key) {
+    /// The whole key, if it can be read. Checks the extent of a long one.
+    fn whole(&mut self, page: PageId, key: PageKey<'a>, bounds: &Bounds) -> Option<&'a [u8]> {
+        let Some(long) = key.long else { return Some(key.bytes) };
+        let bounds = Bounds { low: Bounds::of_beginning(key.bytes).low, high: bounds.high.clone() };
+        let whole = self.extent(&OverflowPtr { ptr: long.ptr, len: long.len() as u64 }, &bounds)?;
+        if !whole.starts_with(key.bytes) {
+            self.find(page, &bounds, format!("a long key does not begin as its extent {}", long.ptr.id));
+        }
+        Some(whole)
+    }
+
+    /// Checks the order of neighbours which only their long keys decide. Returns whether they
+    /// ascend.
+    fn in_order(&mut self, page: PageId, left: PageKey<'_>, right: PageKey<'_>, bounds: &Bounds) -> bool {
+        if left.compare(&right).is_some() {
+            return true;
+        }
+        let order = self.accept(page, bounds, self.pages.compare_stored(left, right));
+        if order.is_some_and(Ordering::is_ge) {
+            self.find(page, bounds, "order of long keys");
+        }
+        order.is_some_and(Ordering::is_lt)
+    }
+
+    /// Checks the long separators of a branch that is well-formed otherwise. Returns whether they
+    /// are sound.
+    fn long_separators(&mut self, id: PageId, branch: &Branch<'_>, bounds: &Bounds) -> bool {
+        let (mut sound, mut last) = (true, PageKeyBuf::default());
+        for index in (1..branch.count()).filter(|_| branch.has_long_separators()) {
+            let mut separator = PageKeyBuf::default();
+            if self.accept(id, bounds, branch.separator_into(index, &mut separator)).is_none() {
+                return false;
+            }
+            if let Some(long) = separator.long {
+                let whole = self.extent(&OverflowPtr { ptr: long.ptr, len: long.len() as u64 }, bounds);
+                if whole.is_some_and(|whole| !whole.starts_with(&separator.bytes)) {
+                    self.find(id, bounds, format!("a long separator does not begin as its extent {}", long.ptr.id));
+                }
+                sound &= whole.is_some_and(|whole| whole.starts_with(&separator.bytes));
+            }
+            sound = sound && self.in_order(id, last.as_key(), separator.as_key(), bounds);
+            last = separator;
+        }
+        sound
+    }
+
+    /// Checks an entry, whose key is `whole` if it can be read.
+    fn entry(
+        &mut self,
+        page: PageId,
+        (key, whole): (PageKey<'_>, Option<&[u8]>),
+        value: LeafValue<'_>,
+        bounds: &Bounds,
+    ) {
+        if whole.is_some_and(|whole| !bounds.hold(whole)) {
             self.find(page, bounds, "a key lies outside the separators of its leaf");
         }
-        let limit = max_key_bytes(self.pages.page_size());
-        if key.len() > limit {
-            self.find(page, bounds, format!("key length is {}, expected at most {limit}", key.len()));
+        let limit = max_inline_key_bytes(self.pages.page_size());
+        if key.bytes.len() > limit {
+            let what = format!("length of the key in the page is {}, expected at most {limit}", key.bytes.len());
+            self.find(page, bounds, what);
         }
         if let LeafValue::Overflow(pointer) = value {
-            self.extent(&pointer, &Bounds::of_key(key));
+            self.extent(&pointer, &whole.map_or_else(|| bounds.clone(), Bounds::of_key));
         }
     }
 
-    /// Checks an overflow extent, up to the first finding that makes the rest meaningless.
-    fn extent(&mut self, pointer: &OverflowPtr, bounds: &Bounds) -> Option<()> {
+    /// Checks an overflow extent, up to the first finding that makes the rest meaningless. Returns
+    /// the bytes in it.
+    fn extent(&mut self, pointer: &OverflowPtr, bounds: &Bounds) -> Option<&'a [u8]> {
         let id = pointer.ptr.id;
         let pages = self.accept(id, bounds, overflow_pages(self.pages.page_size(), pointer))?;
         let first = (self.visit)(id, pages);
@@ -218,8 +293,8 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
         if !checksum::matches(extent, pointer.ptr.crc) {
             self.find(id, bounds, "checksum of the overflow extent does not match its pointer");
         }
-        self.accept(id, bounds, overflow::value(extent, id, pointer.len))?;
+        let bytes = self.accept(id, bounds, overflow::value(extent, id, pointer.len))?;
         let header = self.accept(id, bounds, Header::read(extent, id))?;
-        self.accept(id, bounds, expect_tree(&header, self.tree))
+        self.accept(id, bounds, expect_tree(&header, self.tree)).map(|()| bytes)
     }
 }

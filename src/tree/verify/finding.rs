@@ -5,10 +5,14 @@
 //! Failure: an expectation that a page does not meet is [`Error::Corrupt`]. `check` and `walk` turn
 //! it into a finding.
 
-use crate::error::{DecodeError, Error, Result};
+use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::page::branch::Branch;
 use crate::page::header::{Header, PageKind};
+use crate::page::key::{LongKey, PageKeyBuf};
+
+/// Reads a long key or separator as a whole.
+pub(super) type ReadLong<'r> = &'r dyn Fn(LongKey) -> Result<Vec<u8>>;
 
 /// Damage in a tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,31 +63,41 @@ impl Bounds {
         Bounds { low: Some(key.to_vec()), high: Some([key, &[0]].concat()) }
     }
 
+    /// The bounds of all keys that begin with `bytes`.
+    pub(super) fn of_beginning(bytes: &[u8]) -> Bounds {
+        let mut high = bytes.to_vec();
+        while high.pop_if(|last| *last == u8::MAX).is_some() {}
+        if let Some(last) = high.last_mut() {
+            *last += 1;
+        }
+        Bounds { low: Some(bytes.to_vec()), high: Some(high).filter(|high| !high.is_empty()) }
+    }
+
     /// The bounds of a child of `branch`, which has these bounds and is well-formed.
-    pub(super) fn of_child(&self, branch: &Branch<'_>, index: usize) -> Result<Bounds, DecodeError> {
+    pub(super) fn of_child(&self, branch: &Branch<'_>, index: usize, read: ReadLong<'_>) -> Result<Bounds> {
         let mut bounds = self.clone();
         if index > 0 {
-            bounds.low = Some(separator(branch, index)?);
+            bounds.low = Some(separator(branch, index, read)?);
         }
         if index + 1 < branch.count() {
-            bounds.high = Some(separator(branch, index + 1)?);
+            bounds.high = Some(separator(branch, index + 1, read)?);
         }
         Ok(bounds)
     }
 }
 
 /// The first and last separator of a branch; `None` if it has only one child.
-pub(super) fn outer_separators(branch: &Branch<'_>) -> Result<Option<[Vec<u8>; 2]>, DecodeError> {
+pub(super) fn outer_separators(branch: &Branch<'_>, read: ReadLong<'_>) -> Result<Option<[Vec<u8>; 2]>> {
     if branch.count() < 2 {
         return Ok(None);
     }
-    Ok(Some([separator(branch, 1)?, separator(branch, branch.count() - 1)?]))
+    Ok(Some([separator(branch, 1, read)?, separator(branch, branch.count() - 1, read)?]))
 }
 
-fn separator(branch: &Branch<'_>, index: usize) -> Result<Vec<u8>, DecodeError> {
-    let mut separator = Vec::new();
+fn separator(branch: &Branch<'_>, index: usize, read: ReadLong<'_>) -> Result<Vec<u8>> {
+    let mut separator = PageKeyBuf::default();
     branch.separator_into(index, &mut separator)?;
-    Ok(separator)
+    separator.long.map_or(Ok(separator.bytes), read)
 }
 
 /// Expects that the walk reaches a page, or an overflow extent, for the first time.
@@ -126,6 +140,10 @@ mod tests {
             assert_eq!(Bounds { low: None, ..both.clone() }.hold(key.as_bytes()), key < "d", "{key}");
             assert!(Bounds::default().hold(key.as_bytes()));
         }
+        let beginning = Bounds::of_beginning(b"b\xff");
+        assert!(beginning.hold(b"b\xff") && beginning.hold(b"b\xff\xff\xff"));
+        assert!(!beginning.hold(b"b\xfe") && !beginning.hold(b"c"));
+        assert!(Bounds::of_beginning(b"\xff").hold(b"\xff\xff"));
         let one = Bounds::of_key(b"b");
         assert!(one.hold(b"b") && !one.hold(b"a") && !one.hold(b"b\0"));
     }

@@ -11,7 +11,8 @@ use crate::error::Result;
 use crate::ids::{PageId, PagePtr, TreeId};
 use crate::page::branch::Branch;
 use crate::page::header::Header;
-use crate::page::leaf::{Leaf, LeafValue};
+use crate::page::key::LongKey;
+use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
 use crate::pager::{Around, PageRead};
 
 use super::check::TreeStats;
@@ -54,6 +55,7 @@ impl<'a, P: PageRead> DepthFirst<Branch<'a>> for MeasureWalk<'a, '_, P> {
         }
         let branch = Branch::parse(page, ptr.id)?;
         self.stats.add_branch(&branch);
+        self.separators(&branch)?;
         if level == 1 {
             self.request_children(&branch)?;
         }
@@ -69,11 +71,33 @@ impl<P: PageRead> MeasureWalk<'_, '_, P> {
     fn leaf(&mut self, leaf: &Leaf<'_>) -> Result<()> {
         self.stats.add_leaf(leaf);
         for index in 0..leaf.count() {
-            let (_, LeafValue::Overflow(pointer)) = leaf.entry(index)? else { continue };
-            let pages = overflow_pages(self.pages.page_size(), &pointer)?;
-            expect_first_time((self.visit)(pointer.ptr.id, pages), pointer.ptr.id, "overflow extent")?;
-            self.stats.add_extent(pages, pointer.len);
+            let (key, value) = leaf.entry(index)?;
+            self.long(key.long)?;
+            if let LeafValue::Overflow(pointer) = value {
+                self.extent(&pointer)?;
+            }
         }
+        Ok(())
+    }
+
+    fn separators(&mut self, branch: &Branch<'_>) -> Result<()> {
+        for index in (1..branch.count()).filter(|_| branch.has_long_separators()) {
+            self.long(branch.long_separator(index)?)?;
+        }
+        Ok(())
+    }
+
+    fn long(&mut self, long: Option<LongKey>) -> Result<()> {
+        match long {
+            Some(long) => self.extent(&OverflowPtr { ptr: long.ptr, len: long.len() as u64 }),
+            None => Ok(()),
+        }
+    }
+
+    fn extent(&mut self, pointer: &OverflowPtr) -> Result<()> {
+        let pages = overflow_pages(self.pages.page_size(), pointer)?;
+        expect_first_time((self.visit)(pointer.ptr.id, pages), pointer.ptr.id, "overflow extent")?;
+        self.stats.add_extent(pages, pointer.len);
         Ok(())
     }
 

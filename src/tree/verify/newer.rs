@@ -11,9 +11,11 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TxnId};
 use crate::page::branch::Branch;
 use crate::page::header::Header;
+use crate::page::key::LongKey;
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::read::file_pages::FilePages;
 use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
+use crate::tree::long_key::long_key_pages;
 use crate::tree::value::overflow_pages;
 use crate::tree::TreeRoot;
 
@@ -44,6 +46,14 @@ impl NewerPages<'_> {
         }
     }
 
+    /// Compares the extent of a long key or separator, if it is newer.
+    fn long(&self, long: Option<LongKey>) -> Result<()> {
+        match long {
+            Some(long) => self.extent(long.ptr, long_key_pages(self.cached.page_size(), long)),
+            None => Ok(()),
+        }
+    }
+
     fn compare(&self, id: PageId, cached: &[u8]) -> Result<()> {
         let mut found = vec![0; cached.len()];
         let read = (self.disk)(id.0 * self.cached.page_size() as u64, &mut found);
@@ -64,11 +74,17 @@ impl DepthFirst<Vec<u8>> for NewerPages<'_> {
         }
         self.compare(ptr.id, &page)?;
         if level > 0 {
+            let branch = Branch::parse(&page, ptr.id)?;
+            for index in (1..branch.count()).filter(|_| branch.has_long_separators()) {
+                self.long(branch.long_separator(index)?)?;
+            }
             return Ok(Some(page));
         }
         let leaf = Leaf::parse(&page, ptr.id)?;
         for index in 0..leaf.count() {
-            if let LeafValue::Overflow(pointer) = leaf.entry(index)?.1 {
+            let (key, value) = leaf.entry(index)?;
+            self.long(key.long)?;
+            if let LeafValue::Overflow(pointer) = value {
                 self.extent(pointer.ptr, overflow_pages(self.cached.page_size(), &pointer)?)?;
             }
         }

@@ -13,12 +13,14 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId};
 use crate::page::branch::Branch;
 use crate::page::header::{Header, PageKind};
+use crate::page::key::{LongKey, PageKey, PageKeyBuf};
 use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
 use crate::page::overflow;
 use crate::pager::read::file_pages::FilePages;
 
 use super::finding::{expect_first_time, expect_level, expect_tree, outer_separators, text_of, Bounds, Finding};
 use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
+use crate::tree::long_key::long_key_pages;
 use crate::tree::path::height_of;
 use crate::tree::value::overflow_pages;
 use crate::tree::TreeRoot;
@@ -83,7 +85,11 @@ impl DepthFirst<BranchCopy> for FileWalk<'_, '_> {
         let bounds = match parent {
             Some(parent) => {
                 let BranchCopy { page, bounds } = &parent.branch;
-                bounds.of_child(&Branch::parse(page, parent.ptr.id)?, parent.index())?
+                // The damage of a long separator was reported with its branch. Then the child has the
+                // bounds of the branch.
+                let read = |long| read_long(self.pages, long);
+                let below = bounds.of_child(&Branch::parse(page, parent.ptr.id)?, parent.index(), &read);
+                below.unwrap_or_else(|_| bounds.clone())
             }
             None => Bounds::default(),
         };
@@ -97,7 +103,10 @@ impl DepthFirst<BranchCopy> for FileWalk<'_, '_> {
             .and_then(|()| self.verify(&page, ptr.id, level, &bounds));
         match verified {
             Err(e) => self.lost(ptr.id, bounds, e)?,
-            Ok(()) if level > 0 => return Ok(Some(BranchCopy { page, bounds })),
+            Ok(()) if level > 0 => {
+                self.long_separators(&page, ptr.id)?;
+                return Ok(Some(BranchCopy { page, bounds }));
+            }
             Ok(()) => self.leaf(&page, ptr.id)?,
         }
         self.buffer = page;
@@ -122,11 +131,11 @@ impl FileWalk<'_, '_> {
         expect_level(&header, level)?;
         expect_tree(&header, self.tree)?;
         let keys = if level == 0 {
-            outer_keys(&Leaf::parse(page, id)?)?
+            self.outer_keys(&Leaf::parse(page, id)?)?
         } else {
             let branch = Branch::parse(page, id)?;
             branch.verify()?;
-            outer_separators(&branch)?
+            outer_separators(&branch, &|long| read_long(self.pages, long)).unwrap_or(None)
         };
         if keys.iter().flatten().all(|key| bounds.hold(key)) {
             return Ok(());
@@ -136,9 +145,17 @@ impl FileWalk<'_, '_> {
 
     fn leaf(&mut self, page: &[u8], id: PageId) -> Result<()> {
         let leaf = Leaf::parse(page, id)?;
-        let mut extent = Vec::new();
+        let (mut extent, mut key_extent) = (Vec::new(), Vec::new());
         for index in 0..leaf.count() {
             let (key, value) = leaf.entry(index)?;
+            let key = match self.key(&key, &mut key_extent) {
+                Ok(whole) => whole,
+                Err(e) => {
+                    let page = key.long.map_or(id, |long| long.ptr.id);
+                    self.lost(page, Bounds::of_beginning(key.bytes), e)?;
+                    continue;
+                }
+            };
             let value = match value {
                 LeafValue::Inline(value) => Ok(value),
                 LeafValue::Overflow(pointer) => self.value(&pointer, &mut extent).map_err(|e| (pointer.ptr.id, e)),
@@ -152,6 +169,46 @@ impl FileWalk<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Reads a key as a whole.
+    fn key<'e>(&mut self, key: &PageKey<'e>, extent: &'e mut Vec<u8>) -> Result<&'e [u8]> {
+        let Some(long) = key.long else { return Ok(key.bytes) };
+        let pages = long_key_pages(self.pages.page_size(), long);
+        expect_first_time(self.visitor.enter(long.ptr.id, pages), long.ptr.id, "overflow extent")?;
+        read_value(self.pages, &OverflowPtr { ptr: long.ptr, len: long.len() as u64 }, extent)
+    }
+
+    /// Reads the long separators of a branch. Reports damage with an empty range of keys: the
+    /// branch leads to its children without the separator.
+    fn long_separators(&mut self, page: &[u8], id: PageId) -> Result<()> {
+        let branch = Branch::parse(page, id)?;
+        let mut extent = Vec::new();
+        for index in (1..branch.count()).filter(|_| branch.has_long_separators()) {
+            let mut separator = PageKeyBuf::default();
+            branch.separator_into(index, &mut separator)?;
+            let read = self.key(&separator.as_key(), &mut extent).map(|_| ());
+            if let (Err(e), Some(long)) = (read, separator.long) {
+                let bounds = Bounds { low: Some(separator.bytes.clone()), high: Some(separator.bytes) };
+                self.lost(long.ptr.id, bounds, e)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first and last key of a leaf that is well-formed; `None` if it is empty, or if one of
+    /// them cannot be read.
+    fn outer_keys(&self, leaf: &Leaf<'_>) -> Result<Option<[Vec<u8>; 2]>> {
+        leaf.verify()?;
+        if leaf.count() == 0 {
+            return Ok(None);
+        }
+        let whole = |key: PageKey<'_>| match key.long {
+            None => Some(key.bytes.to_vec()),
+            Some(long) => read_long(self.pages, long).ok(),
+        };
+        let (first, last) = (whole(leaf.first_key()?), whole(leaf.last_key()?));
+        Ok(first.zip(last).map(|(first, last)| [first, last]))
     }
 
     /// Reads or verifies a value in an overflow extent. A value that is only verified is empty.
@@ -180,11 +237,9 @@ pub(crate) fn read_value<'e>(
     Ok(overflow::value(extent, pointer.ptr.id, pointer.len)?)
 }
 
-/// The first and last key of a leaf that is well-formed; `None` if it is empty.
-fn outer_keys(leaf: &Leaf<'_>) -> Result<Option<[Vec<u8>; 2]>> {
-    leaf.verify()?;
-    if leaf.count() == 0 {
-        return Ok(None);
-    }
-    Ok(Some([leaf.first_key()?.to_vec(), leaf.last_key()?.to_vec()]))
+/// Reads a long key or separator as a whole.
+pub(crate) fn read_long(pages: &FilePages<'_>, long: LongKey) -> Result<Vec<u8>> {
+    let mut extent = Vec::new();
+    let key = read_value(pages, &OverflowPtr { ptr: long.ptr, len: long.len() as u64 }, &mut extent)?;
+    Ok(key.to_vec())
 }

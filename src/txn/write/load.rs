@@ -86,7 +86,7 @@ impl RunningTxn {
         if load.failed || self.broken.is_some() || self.env.is_inherited() {
             return self.check_usable();
         }
-        tree::check_sizes(self.env().page_size, key, value.len())?;
+        tree::check_sizes(key, value.len())?;
         let taken = self.take_entry(load, key, value);
         if taken.is_ok() {
             load.count += 1;
@@ -112,7 +112,7 @@ impl RunningTxn {
             false => tree::store(pages, root.tree, value)?,
         };
         if let Way::Building(bulk) = &mut load.way {
-            if bulk.last_key().is_none_or(|last| last < key) {
+            if bulk.is_after_all(pages, key)? {
                 return bulk.push(TreeMut::new(pages, root), key, value);
             }
             bulk.finish(TreeMut::new(pages, root))?;

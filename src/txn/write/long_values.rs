@@ -80,7 +80,7 @@ impl TableChange<'_> {
     pub(crate) fn put_from(&mut self, key: &[u8], len: u64, from: &mut dyn Read) -> Result<bool> {
         let page_size = self.env().page_size;
         self.run(|running, at| running.check_table(at))?;
-        tree::check_sizes(page_size, key, usize::try_from(len).unwrap_or(usize::MAX))?;
+        tree::check_sizes(key, usize::try_from(len).unwrap_or(usize::MAX))?;
         if len <= limits::max_inline_value_bytes(page_size) as u64 {
             let mut value = vec![0; len as usize];
             from.read_exact(&mut value).map_err(|e| reading_error(self.env(), e))?;
@@ -148,7 +148,7 @@ impl RunningTxn {
     pub(crate) fn reserve(&mut self, at: usize, key: &[u8], len: usize) -> Result<ReservedValue> {
         self.check_table(at)?;
         let page_size = self.env().page_size;
-        tree::check_sizes(page_size, key, len)?;
+        tree::check_sizes(key, len)?;
         if len <= limits::max_inline_value_bytes(page_size) {
             return Ok(ReservedValue::Short(vec![0; len]));
         }

@@ -21,7 +21,7 @@ fn tree_of(separators: &[Vec<u8>], fan_out: usize) -> (VecPages, TreeRoot) {
     let mut level: Vec<Child> = std::iter::once(&Vec::new())
         .chain(separators)
         .zip(1000..)
-        .map(|(sep, id)| Child { sep: sep.clone(), ptr: PagePtr { id: PageId(id), crc: 7 } })
+        .map(|(sep, id)| Child { sep: sep.clone().into(), ptr: PagePtr { id: PageId(id), crc: 7 } })
         .collect();
     let mut height = 1;
     while level.len() > 1 {
