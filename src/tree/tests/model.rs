@@ -64,6 +64,7 @@ fn value_bytes() -> impl Strategy<Value = usize> {
 fn mixed_key(page_size: usize) -> BoxedStrategy<Vec<u8>> {
     let short = max_inline_key_bytes(page_size);
     let lengths = [short - 1, short, short + 1, 2 * short, page_size, 2 * page_size + 7, 60_000, MAX_KEY_BYTES];
+    let lengths = lengths.map(|len| len.min(MAX_KEY_BYTES));
     let same = move |(at, fill, number): (usize, bool, u16)| {
         let mut key = vec![if fill { b'x' } else { b'a' }; lengths[at]];
         let end = key.len() - 2;
