@@ -17,15 +17,17 @@ use crate::limits::{page_size_ok, DEPTH_MAX, PAGE_SIZE_MAX, PAGE_SIZE_MIN};
 /// The format version that this build reads and writes.
 pub(crate) const VERSION: u32 = 1;
 /// Required features: bits of [`MetaPage::required`]. A state has the bit of a feature once a state
-/// before it, or itself, has used the feature. Bits 1 and 3 are reserved.
+/// before it, or itself, has used the feature. Bit 3 is reserved.
 pub(crate) mod features {
     /// Tables with several values per key.
     pub(crate) const MULTIMAP: u64 = 1;
+    /// Long keys: pages with the flag for them.
+    pub(crate) const LONG_KEYS: u64 = 1 << 1;
     /// Tables whose keys are not in bytewise order.
     pub(crate) const KEY_ORDERS: u64 = 1 << 2;
 }
 /// Required feature bits that this build knows. A file with other bits is refused.
-pub(crate) const KNOWN_REQUIRED: u64 = 0;
+pub(crate) const KNOWN_REQUIRED: u64 = features::LONG_KEYS;
 
 /// The root of a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

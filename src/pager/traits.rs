@@ -152,6 +152,10 @@ pub(crate) trait PageWrite: PageRead {
     /// only delay the reuse of the extent.
     fn extent_born(&self, id: PageId, pages: u64) -> Result<TxnId>;
 
+    /// Notes that the transaction has stored a long key or separator, so that its state needs the
+    /// feature.
+    fn note_long_key(&mut self) {}
+
     /// What is known of the leaf that a pointer of a branch leads to, without reading it.
     fn leaf_fact(&self, _ptr: PagePtr) -> Option<LeafFact> {
         None

@@ -80,6 +80,7 @@ pub(crate) fn store_key<'k, P: PageWrite>(pages: &mut P, tree: TreeId, key: &'k 
 #[cold]
 #[inline(never)]
 fn store_long<'k, P: PageWrite>(pages: &mut P, tree: TreeId, key: &'k [u8]) -> Result<PageKey<'k>> {
+    pages.note_long_key();
     let ptr = pages.write_value(tree, key)?;
     let bytes = &key[..long_key_inline_bytes(pages.page_size())];
     match LongKey::new(ptr, key.len()) {

@@ -11,7 +11,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId, TxnId};
-use crate::limits::{max_inline_value_bytes, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::limits::{max_inline_key_bytes, max_inline_value_bytes, MAX_KEY_BYTES, MAX_VALUE_BYTES, PAGE_SIZE_MIN};
 use crate::page::key::{LongKey, PageKey};
 use crate::page::leaf::{LeafValue, OverflowPtr};
 use crate::page::overflow;
@@ -57,6 +57,16 @@ pub(crate) fn check_sizes(key: &[u8], value_bytes: usize) -> Result<()> {
 #[cold]
 fn too_large(what: &'static str, len: u64, limit: u64) -> Error {
     Error::TooLarge { what, len, limit, table: None }
+}
+
+/// Pages of the overflow extent of a key or value with so many bytes; 1 if it needs none.
+#[inline]
+pub(crate) fn extent_for(page_size: usize, bytes: usize) -> u64 {
+    const { assert!(max_inline_key_bytes(PAGE_SIZE_MIN) == max_inline_value_bytes(PAGE_SIZE_MIN)) };
+    match bytes > max_inline_value_bytes(page_size) {
+        true => overflow::overflow_pages(page_size, bytes as u64),
+        false => 1,
+    }
 }
 
 /// Prepares a value for its leaf: a short value is stored inline, a long one is written to a new

@@ -76,6 +76,7 @@ pub(crate) struct TxnPages {
     /// Buffer in which a page is built before it goes to the write queue.
     built: Vec<u8>,
     leaf_facts: LeafFacts,
+    has_long_keys: bool,
     savepoints: Savepoints,
     pub(crate) free: FreeSpace,
 }
@@ -108,6 +109,7 @@ impl TxnPages {
             append_buffer: AppendBuffer::default(),
             built: Vec::new(),
             leaf_facts: LeafFacts::default(),
+            has_long_keys: false,
             savepoints: Savepoints::default(),
             free,
         }
@@ -119,7 +121,13 @@ impl TxnPages {
         self.txn = txn;
         self.page_count = page_count;
         self.leaf_facts.begin(txn);
+        self.has_long_keys = false;
         self.begin_prefault();
+    }
+
+    /// Whether the transaction has stored a long key or separator, which it may have removed again.
+    pub(crate) fn has_long_keys(&self) -> bool {
+        self.has_long_keys
     }
 
     /// Notes that the transaction has committed, before [`TxnPages::end`].
@@ -397,6 +405,10 @@ impl PageWrite for TxnPages {
         let mut extent = OverflowWriter::begin(self, tree, value.len() as u64)?;
         extent.add(self, value)?;
         extent.finish(self)
+    }
+
+    fn note_long_key(&mut self) {
+        self.has_long_keys = true;
     }
 
     fn alloc(&mut self, pages: u64) -> Result<PageId> {

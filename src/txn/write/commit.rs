@@ -27,6 +27,7 @@ use crate::catalog::flags;
 use crate::error::{Error, Result};
 use crate::hooks::{self, Moment, Mutant};
 use crate::ids::TxnId;
+use crate::page::meta::features;
 use crate::pager::PageRead as _;
 use crate::tree::{self, PutHint, TreeMut};
 use crate::txn::env::{Env, Writer};
@@ -276,7 +277,10 @@ impl RunningTxn {
         // A pass over a table that was left early may not have ended the write queue.
         let written = writer_of(&mut self.writer).pages.end_writing();
         self.note(None, written)?;
-        let features = self.save_tables()?;
+        let mut features = self.save_tables()?;
+        if self.pages().has_long_keys() {
+            features |= features::LONG_KEYS;
+        }
         let log = self.next_log()?;
         let writer = writer_of(&mut self.writer);
         let by_checkpoint = self.makes_log || !writer.record.is_active() || log.pages == 0;

@@ -97,7 +97,7 @@ impl RunningTxn {
     }
 
     fn take_entry(&mut self, load: &mut Load, key: &[u8], value: &[u8]) -> Result<()> {
-        self.ensure(value.len())?;
+        self.ensure(value.len().max(key.len()))?;
         if let Way::Filling = load.way {
             if self.fill_last_leaf(load.at, key, value)? {
                 return Ok(());
@@ -149,7 +149,7 @@ impl RunningTxn {
         }
         let mut bulk = Bulk::default();
         while let Some((key, value)) = load.run.peek() {
-            env.ensure(pages, cache, basis, 1)?;
+            env.ensure(pages, cache, basis, tree::extent_for(env.page_size, key.len()))?;
             bulk.push(TreeMut::new(pages, root), key, value)?;
             load.run.step();
         }

@@ -205,7 +205,7 @@ impl RunningTxn {
 
     /// Puts an entry that points at an overflow extent.
     fn put_extent(&mut self, at: usize, key: &[u8], to: OverflowPtr) -> Result<bool> {
-        let ensured = self.ensure(0);
+        let ensured = self.ensure(key.len());
         self.note(None, ensured)?;
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;

@@ -21,13 +21,12 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TreeId, MAX_U48};
-use crate::limits;
 use crate::page::meta::TreeRoot;
-use crate::page::overflow;
+
 use crate::pager::write::txn_pages::{TxnPages, WRITING};
 use crate::pager::PageRead;
 use crate::sys::folios::Dirtied;
-use crate::tree::{AppendHint, PopHint, PutHint, TreeMut};
+use crate::tree::{self, AppendHint, PopHint, PutHint, TreeMut};
 use crate::txn::env::{Env, Writer};
 use crate::txn::free::free_tree::FreeCache;
 use crate::txn::log::operations::TxnRecord;
@@ -308,17 +307,15 @@ impl RunningTxn {
         })
     }
 
-    /// Makes enough pages usable for one operation that stores a value of `value_bytes`.
+    /// Makes enough pages usable for one operation that stores a key and a value. `bytes` is the
+    /// length of the longer of the two.
     #[inline]
-    pub(crate) fn ensure(&mut self, value_bytes: usize) -> Result<()> {
+    pub(crate) fn ensure(&mut self, bytes: usize) -> Result<()> {
         if self.pages().owned_count() >= self.folios.next_pages {
             self.watch_folios()?;
         }
         let page_size = self.env.page_size;
-        let extent = match value_bytes > limits::max_inline_value_bytes(page_size) {
-            true => overflow::overflow_pages(page_size, value_bytes as u64),
-            false => 1,
-        };
+        let extent = tree::extent_for(page_size, bytes);
         let Writer { pages, cache, .. } = writer_of(&mut self.writer);
         self.env.ensure(pages, cache, &mut self.basis, extent)
     }
@@ -418,7 +415,7 @@ impl RunningTxn {
     /// Stores an entry. Returns whether the key had one before; its value goes to `old`.
     pub(crate) fn put(&mut self, at: usize, key: &[u8], value: &[u8], old: Option<&mut Vec<u8>>) -> Result<bool> {
         self.check_table(at)?;
-        let ensured = self.ensure(value.len());
+        let ensured = self.ensure(value.len().max(key.len()));
         self.note(None, ensured)?;
         self.end_filling()?;
         let table = &mut self.tables[at];
@@ -454,7 +451,7 @@ impl RunningTxn {
     /// Stores an entry whose key is greater than every other of the table.
     pub(crate) fn append(&mut self, at: usize, key: &[u8], value: &[u8]) -> Result<()> {
         self.check_table(at)?;
-        let ensured = self.ensure(value.len());
+        let ensured = self.ensure(value.len().max(key.len()));
         self.note(None, ensured)?;
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;
