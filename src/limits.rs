@@ -16,9 +16,28 @@ pub(crate) const PAGE_SIZE_DEFAULT: usize = 4096;
 /// the largest inline key and value always fit one leaf.
 const QUARTER_OVERHEAD: usize = 24;
 
-/// Longest key, in bytes, with any page size: 64 KiB. More than URLs and paths need, and little
-/// enough that a transaction can hold several in memory.
-pub(crate) const MAX_KEY_BYTES: usize = 1 << 16;
+/// Longest key, in bytes, as its codec encodes it: 65,536 with any page size.
+///
+/// A longer key is an error of kind [`TooLarge`](crate::ErrorKind::TooLarge). Of a key of more than
+/// a quarter page minus 24 bytes (1,000 bytes with pages of 4 KiB), its page holds only the first
+/// bytes; the key lies in an extent of its own, of one page or more.
+///
+/// ```
+/// use mapleaf::{Db, ErrorKind, Table, MAX_KEY_BYTES};
+///
+/// const PAGES: Table<&str, u64> = Table::new("pages");
+/// let db = Db::in_memory()?;
+/// let txn = db.begin_write()?;
+/// let mut pages = txn.table(PAGES)?;
+/// let url = format!("https://example.org/?q={}", "x".repeat(2000));
+/// pages.insert(&url, 1)?;
+/// assert_eq!(pages.get(&url)?, Some(1));
+/// let refused = pages.insert(&"x".repeat(MAX_KEY_BYTES + 1), 1).unwrap_err();
+/// assert_eq!(refused.kind(), ErrorKind::TooLarge);
+/// # Ok::<(), mapleaf::Error>(())
+/// ```
+// More than URLs and paths need, and little enough that a transaction can hold several in memory.
+pub const MAX_KEY_BYTES: usize = 1 << 16;
 
 /// Longest key kept inside a page, in bytes: a quarter page minus overhead (1,000 for pages of 4
 /// KiB). Of a longer one, a long key, the page holds [`long_key_inline_bytes`].

@@ -1,6 +1,6 @@
-//! Overflow extents: one large value in consecutive pages.
+//! Overflow extents: one large value, long key or long separator in consecutive pages.
 //!
-//! Floor: page. The extent has one header, at its start; the value follows it without gaps, so that
+//! Floor: page. The extent has one header, at its start; the value or key follows it without gaps, so that
 //! a reader gets one slice. Bytes after the value are zero. The checksum covers the whole extent.
 //!
 //! Failure: an extent that does not match its pointer is a `DecodeError`.

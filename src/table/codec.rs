@@ -150,8 +150,9 @@
 //!
 //! # Limits
 //!
-//! An encoded key may have a quarter page minus 24 bytes (1,000 bytes with pages of 4 KiB), an
-//! encoded value 2^40 bytes. Writing a longer one is an error of kind `TooLarge`.
+//! An encoded key may have 65,536 bytes, an encoded value 2^40 bytes. Writing a longer one is an
+//! error of kind `TooLarge`. Of a key of more than a quarter page minus 24 bytes (1,000 bytes with
+//! pages of 4 KiB), the page holds only the first bytes, and the key has a page or more of its own.
 //!
 //! # Codecs of your own
 //!

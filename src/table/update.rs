@@ -153,8 +153,8 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
 /// let mut stock = txn.table(STOCK)?;
 /// stock.extend([("pears", 3), ("apples", 5)]);
 /// assert_eq!(stock.len(), 2);
-/// stock.extend([("x".repeat(2000).as_str(), 1)]);
-/// assert!(txn.commit().unwrap_err().to_string().contains("over the limit of 1000 bytes"));
+/// stock.extend([("x".repeat(70_000).as_str(), 1)]);
+/// assert!(txn.commit().unwrap_err().to_string().contains("over the limit of 65536 bytes"));
 /// # Ok::<(), mapleaf::Error>(())
 /// ```
 impl<'a, K: KeyCodec, V: Codec> Extend<(K::Item<'a>, V::Item<'a>)> for TableMut<'_, K, V> {

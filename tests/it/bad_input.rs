@@ -488,7 +488,7 @@ fn a_directory_that_takes_new_files_and_cannot_be_read_gets_a_database() {
 #[test]
 fn keys_and_values_over_the_limit_are_refused_and_nothing_is_changed() {
     for page_size in [4096usize, 8192, 32768] {
-        let limit = page_size / 4 - 24;
+        let limit = 65_536;
         let dir = fast_dir();
         let path = dir.path().join("limits");
         let db = Options::new().page_size(page_size as u32).open(&path).expect("creation");
@@ -496,7 +496,7 @@ fn keys_and_values_over_the_limit_are_refused_and_nothing_is_changed() {
         let mut table = txn.table(T).expect("table");
         let (fits, over) = (vec![b'k'; limit], vec![b'k'; limit + 1]);
         table.insert(&fits, b"1").expect("a key at the limit");
-        for len in [limit + 1, 2 * limit, page_size, 20_000, 1 << 20] {
+        for len in [limit + 1, 2 * limit, 1 << 20] {
             let key = vec![b'k'; len];
             let e = table.insert(&key, b"2").expect_err("too large");
             let Error::TooLarge { len: told, limit: told_limit, table: name, .. } = &e else { panic!("{e}") };

@@ -1,6 +1,6 @@
 //! Changes of many entries, pops and cursors that write, compared with a map after every step:
 //! ranges, retain, extract_if, clear, merge_from, with all page sizes, in memory and in files, over
-//! commits, aborts, reopening and replays of the log.
+//! commits, aborts, reopening and replays of the log. Some keys are long.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -25,13 +25,27 @@ enum Place {
 }
 
 fn key(rng: &mut Rng, page_size: u64) -> Key {
-    match rng.below(10) {
+    match rng.below(11) {
         0 => Vec::new(),
+        10 => long_key(rng, page_size),
         1..=4 => format!("user:{:08}:name", rng.below(3000)).into_bytes(),
         5 | 6 => (rng.below(4000) as u16).to_be_bytes().to_vec(),
         7 => vec![b'k'; rng.below(page_size / 4 - 24) as usize],
         _ => bytes(rng.below(700), 1 + rng.below(page_size / 4 - 24) as usize),
     }
+}
+
+/// A key that lies in an overflow extent. Many differ only in their last byte.
+fn long_key(rng: &mut Rng, page_size: u64) -> Key {
+    let lengths = [page_size / 4 - 23, page_size / 2, 2 * page_size, 60_001, 65_536];
+    let mut key = vec![b'l'; lengths[rng.below(5) as usize] as usize];
+    if let Some(last) = key.last_mut() {
+        *last = rng.next() as u8;
+    }
+    if rng.below(3) == 0 {
+        key[rng.below(4) as usize] = rng.next() as u8;
+    }
+    key
 }
 
 fn value(rng: &mut Rng, page_size: u64) -> Vec<u8> {

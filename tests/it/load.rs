@@ -200,7 +200,7 @@ fn refused_entries_are_not_stored_and_the_load_continues() {
     let mut table = txn.table(BYTES).expect("table");
     let mut loader = table.loader().expect("a loader");
     loader.push(b"b", b"1").expect("taken");
-    let refused = loader.push(&[0; 1001], b"2").expect_err("too long");
+    let refused = loader.push(&[0; 65_537], b"2").expect_err("too long");
     assert_eq!(refused.kind(), ErrorKind::TooLarge);
     loader.push(b"a", b"3").expect("taken");
     assert_eq!(loader.finish().expect("finished"), 2);
@@ -215,7 +215,7 @@ fn an_unfinished_load_breaks_its_transaction() {
         let txn = db.begin_write().expect("begins");
         let mut table = txn.table(BYTES).expect("table");
         if refused {
-            let entries = [(&b"a"[..], &b"b"[..]), (&[1; 2000], b"c")];
+            let entries = [(&b"a"[..], &b"b"[..]), (&[1; 70_000], b"c")];
             assert_eq!(table.load(entries).expect_err("too long").kind(), ErrorKind::TooLarge);
         } else {
             let mut loader = table.loader().expect("a loader");

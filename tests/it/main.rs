@@ -34,6 +34,7 @@ mod limits;
 mod load;
 mod log_failures;
 mod log_kills;
+mod long_keys;
 mod long_values;
 mod mixed;
 mod model;

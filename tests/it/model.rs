@@ -26,7 +26,7 @@ fn table(number: u8) -> Bytes {
     Table::named(format!("table {number}"))
 }
 
-/// A key, up to the limit of the page size that the case has.
+/// A key, mostly one that lies in its page, whose limit the case has.
 #[derive(Clone, Debug)]
 enum KeyOf {
     Number(u16),
@@ -36,6 +36,8 @@ enum KeyOf {
     /// As long as the limit allows, less a little, with differences only at the end.
     Limit(u8, u8, u8),
     Random(u16, u16),
+    /// A long key: a byte, a length out of several, the last byte.
+    Long(u8, u8, u8),
 }
 
 impl KeyOf {
@@ -56,6 +58,13 @@ impl KeyOf {
                 key
             }
             KeyOf::Random(seed, len) => bytes(u64::from(seed), usize::from(len)),
+            KeyOf::Long(byte, len, tail) => {
+                let mut key = vec![byte; [limit + 1, 2 * limit, 60_001, 65_536][usize::from(len) % 4]];
+                if let Some(last) = key.last_mut() {
+                    *last = tail;
+                }
+                return key;
+            }
         };
         key.truncate(limit);
         key
@@ -68,7 +77,8 @@ fn any_key() -> impl Strategy<Value = KeyOf> {
         4 => (0..3000u16).prop_map(KeyOf::Number),
         3 => any::<u16>().prop_map(KeyOf::Text),
         3 => (nasty.clone(), 0..40u16, any::<u8>()).prop_map(|(byte, count, tail)| KeyOf::Repeated(byte, count, tail)),
-        2 => (nasty, 0..3u8, any::<u8>()).prop_map(|(byte, less, tail)| KeyOf::Limit(byte, less, tail)),
+        2 => (nasty.clone(), 0..3u8, any::<u8>()).prop_map(|(byte, less, tail)| KeyOf::Limit(byte, less, tail)),
+        1 => (nasty, 0..4u8, any::<u8>()).prop_map(|(byte, len, tail)| KeyOf::Long(byte, len, tail)),
         1 => (any::<u16>(), 0..1200u16).prop_map(|(seed, len)| KeyOf::Random(seed, len)),
     ]
 }

@@ -340,7 +340,7 @@ fn an_error_inside_one_table_ends_the_whole_transaction() {
     db.write(|txn| txn.table(OTHER)?.insert(b"k", b"v").map(drop)).expect("committed");
     let txn = db.begin_write().expect("begins");
     let (mut table, mut other) = (txn.table(BYTES).expect("table"), txn.table(OTHER).expect("table"));
-    assert_eq!(table.insert(&[1; 2000], b"v").expect_err("too long").kind(), ErrorKind::TooLarge);
+    assert_eq!(table.insert(&[1; 70_000], b"v").expect_err("too long").kind(), ErrorKind::TooLarge);
     other.insert(b"l", b"w").expect("a refused key changes nothing");
     let borrowed = other.get(b"k").expect("get");
     let mut loader = table.loader().expect("a loader");

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use mapleaf::{Db, TableInfo};
+use mapleaf::{Db, TableInfo, MAX_KEY_BYTES};
 use serde_json::{json, Value};
 
 use crate::cmd::args::{Accepted, Answer, CreatedFile, ExistingFile};
@@ -145,8 +145,8 @@ impl Args {
 
 impl Create {
     fn run(self) -> Outcome {
+        self.refuse_long_keys()?;
         let db = open::or_create(&self.file.path)?;
-        self.refuse_long_keys(&db)?;
         let name = |side: &Option<Type>| side.as_ref().map_or_else(String::new, |codec| codec.name().to_string());
         let create = || -> mapleaf::Result<()> {
             let txn = db.begin_write()?;
@@ -157,12 +157,10 @@ impl Create {
         Ok(Exit::Done)
     }
 
-    /// Refuses a key type whose shortest key is too long for the pages of the database.
-    fn refuse_long_keys(&self, db: &Db) -> Result<(), Failure> {
+    /// Refuses a key type whose shortest key is longer than a key can be.
+    fn refuse_long_keys(&self) -> Result<(), Failure> {
         let Some(key) = &self.key else { return Ok(()) };
-        let page_size = db.stats().map_err(|error| Failure::of_database(error, &self.file.path))?.page_size;
-        // The limit of the library for keys: a quarter of a page, without the overhead of an entry.
-        let limit = page_size as u64 / 4 - 24;
+        let limit = MAX_KEY_BYTES as u64;
         match key.least_bytes() > limit {
             true => Err(Failure::usage(format!(
                 "{}: --key: keys of type {} have {} bytes or more, and a key may have {limit}",

@@ -257,8 +257,8 @@ fn load_stores_complete_batches_only() {
     let load = |rows: &[String]| kvctl_with(&["load", &db, "--batch", "10"], rows.concat().as_bytes());
     load(&rows).fails(65, &["standard input: line 25: no tab", "20 rows of whole batches stay"]);
     kvctl(&["scan", &db, "--count"]).prints("20\n");
-    rows[24] = format!("{}\tv\n", "k".repeat(1001));
-    load(&rows).fails(2, &["standard input: line 25: ", "1001", "1000", "20 rows of whole batches stay"]);
+    rows[24] = format!("{}\tv\n", "k".repeat(65_537));
+    load(&rows).fails(2, &["standard input: line 25: ", "65537", "65536", "20 rows of whole batches stay"]);
     kvctl(&["scan", &db, "--count"]).prints("20\n");
     rows[24] = "k25\tbad \\q\n".to_string();
     load(&rows[22..]).fails(65, &["line 3: bad escape '\\q'", "no rows were loaded"]);
@@ -519,8 +519,8 @@ fn a_database_that_another_process_has_open_exclusively_is_locked() {
 fn keys_over_the_limit_are_refused() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
-    kvctl(&["put", &db, &"k".repeat(1000), "v"]).prints("");
-    kvctl(&["put", &db, &"k".repeat(1001), "v"]).fails(2, &["1001", "1000"]);
+    kvctl(&["put", &db, &"k".repeat(65_536), "v"]).prints("");
+    kvctl(&["put", &db, &"k".repeat(65_537), "v"]).fails(2, &["65537", "65536"]);
     kvctl(&["scan", &db, "--count"]).prints("1\n");
 }
 

@@ -17,7 +17,7 @@ fn shell(command: &str) -> Ran {
 fn a_verb_that_fails_before_its_first_commit_leaves_no_file() {
     let folder = Folder::new();
     let new = folder.path("new");
-    let long = "k".repeat(1001);
+    let long = "k".repeat(65_537);
     for (args, stdin, code) in [
         (vec!["del", &new, "k"], &b""[..], 1),
         (vec!["put", &new, &long, "v"], b"", 2),

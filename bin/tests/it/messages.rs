@@ -70,8 +70,8 @@ fn errors_of_the_command_line_name_the_argument_and_the_allowed_values() {
              as Option<u64>",
         ),
         (
-            &["tables", "create", "new", "t", "--key", "(u8,[u8;1000])"],
-            "new: --key: keys of type (u8,[u8;1000]) have 1001 bytes or more, and a key may have 1000",
+            &["tables", "create", "new", "t", "--key", "(u8,[u8;65536])"],
+            "new: --key: keys of type (u8,[u8;65536]) have 65537 bytes or more, and a key may have 65536",
         ),
         (
             &["tables", "frob", "db"],
@@ -188,7 +188,7 @@ fn counts_of_one_use_the_singular() {
 fn the_longest_keys_of_a_fixed_length_fit() {
     let folder = Folder::new();
     let create = |key| kvctl(&["tables", "create", &folder.path("a.mapleaf"), "t", "--key", key]).code;
-    assert_eq!((create("[u8;99999999]"), create("[u8;1001]"), create("[u8;1000]")), (2, 2, 0));
+    assert_eq!((create("[u8;99999999]"), create("[u8;65537]"), create("[u8;65536]")), (2, 2, 0));
 }
 
 #[test]
