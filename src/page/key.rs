@@ -23,17 +23,27 @@ use crate::limits::MAX_KEY_BYTES;
 /// Where a long key lies as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LongKey {
-    /// First page and checksum of the extent.
-    pub(crate) ptr: PagePtr,
+    // The fields of a `PagePtr`, without its padding.
+    first: PageId,
+    crc: u32,
     /// Length of the key in bytes.
     len: NonZeroU32,
 }
+
+// Every entry that moves between pages carries one.
+const _: () = assert!(size_of::<Option<LongKey>>() == 16);
 
 impl LongKey {
     /// A key of `len` bytes in an extent. `None` for a length that no key has.
     pub(crate) fn new(ptr: PagePtr, len: usize) -> Option<LongKey> {
         let len = u32::try_from(len).ok().filter(|&len| len as usize <= MAX_KEY_BYTES)?;
-        NonZeroU32::new(len).map(|len| LongKey { ptr, len })
+        NonZeroU32::new(len).map(|len| LongKey { first: ptr.id, crc: ptr.crc, len })
+    }
+
+    /// First page and checksum of the extent.
+    #[inline]
+    pub(crate) fn ptr(&self) -> PagePtr {
+        PagePtr { id: self.first, crc: self.crc }
     }
 
     /// Length of the whole key in bytes.
@@ -43,6 +53,7 @@ impl LongKey {
     }
 
     /// Decodes the pointer of a key of which page `id` holds `inline_bytes` bytes.
+    #[cold]
     pub(super) fn decode(part: &[u8], id: PageId, inline_bytes: usize) -> Result<LongKey, DecodeError> {
         let (first, len) = (get_u48(part, 0), get_u32(part, 10) as usize);
         if first < 2 {
@@ -57,8 +68,8 @@ impl LongKey {
 
     /// Writes the pointer; the slice has [`LONG_KEY_PTR_BYTES`].
     pub(super) fn write(&self, part: &mut [u8]) {
-        put_u48(part, 0, self.ptr.id.0);
-        put_u32(part, 6, self.ptr.crc);
+        put_u48(part, 0, self.first.0);
+        put_u32(part, 6, self.crc);
         put_u32(part, 10, self.len.get());
     }
 }
@@ -172,7 +183,7 @@ impl WholeKeys for NoLongKeys {
 
     #[cold]
     fn whole_key(&self, long: LongKey) -> Result<&[u8], DecodeError> {
-        Err(bad(long.ptr.id, "a long key in a page without the flag for it", long.len() as u64, 0))
+        Err(bad(long.ptr().id, "a long key in a page without the flag for it", long.len() as u64, 0))
     }
 }
 

@@ -71,25 +71,29 @@ pub(crate) struct Leaf<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct EntryAt {
     pub(super) offset: usize,
-    /// Key bytes in the page.
+    /// Bytes of the key in the page, with the pointer of a long key.
     pub(super) key_bytes: usize,
-    /// Bytes of the pointer of a long key; 0 for a short key.
-    pub(super) pointer_bytes: usize,
     pub(super) value_bytes: usize,
-    pub(super) kind: u16,
+    /// The first word.
+    word: u16,
 }
 
 impl EntryAt {
     /// Bytes of the entry from `offset` on.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
-        ENTRY_HEADER_BYTES + self.key_bytes + self.pointer_bytes + self.value_bytes
+        ENTRY_HEADER_BYTES + self.key_bytes + self.value_bytes
     }
 
     /// Offset of the value part.
     #[inline]
     pub(super) fn value_offset(&self) -> usize {
-        self.offset + self.bytes() - self.value_bytes
+        self.offset + ENTRY_HEADER_BYTES + self.key_bytes
+    }
+
+    #[inline]
+    fn is_long(&self) -> bool {
+        self.word & LONG_KEY != 0
     }
 }
 
@@ -348,10 +352,10 @@ impl<'a> Leaf<'a> {
         let word = u16::from_le_bytes([k0, k1]);
         let entry = EntryAt {
             offset,
-            key_bytes: usize::from(word) & KEY_BYTES_MAX,
-            pointer_bytes: if word & LONG_KEY == 0 { 0 } else { LONG_KEY_PTR_BYTES },
+            key_bytes: (usize::from(word) & KEY_BYTES_MAX)
+                + usize::from(word >> KEY_BYTES_BITS & 1) * LONG_KEY_PTR_BYTES,
             value_bytes: usize::from(u16::from_le_bytes([v0, v1])),
-            kind: word >> VALUE_KIND_SHIFT,
+            word,
         };
         if offset + entry.bytes() > self.page.len() {
             return Err(bad(self.id, "entry length", entry.bytes() as u64, (self.page.len() - offset) as u64));
@@ -363,13 +367,14 @@ impl<'a> Leaf<'a> {
     #[inline]
     fn bytes_at(&self, entry: EntryAt) -> &'a [u8] {
         let start = entry.offset + ENTRY_HEADER_BYTES;
-        self.page.get(start..start + entry.key_bytes).unwrap_or(&[])
+        let bytes = usize::from(entry.word) & KEY_BYTES_MAX;
+        self.page.get(start..start + bytes).unwrap_or(&[])
     }
 
     #[inline]
     fn key_at(&self, entry: EntryAt) -> Result<PageKey<'a>, DecodeError> {
         let bytes = self.bytes_at(entry);
-        if entry.pointer_bytes == 0 {
+        if !entry.is_long() {
             return Ok(PageKey { bytes, long: None });
         }
         let pointer = self.page.get(entry.value_offset() - LONG_KEY_PTR_BYTES..).unwrap_or(&[]);
@@ -380,7 +385,7 @@ impl<'a> Leaf<'a> {
     fn value_at(&self, entry: EntryAt) -> Result<LeafValue<'a>, DecodeError> {
         let start = entry.value_offset();
         let part = self.page.get(start..start + entry.value_bytes).unwrap_or(&[]);
-        match entry.kind {
+        match entry.word >> VALUE_KIND_SHIFT {
             INLINE => Ok(LeafValue::Inline(part)),
             OVERFLOW => self.overflow_ptr(part).map(LeafValue::Overflow),
             other => Err(bad(self.id, "value kind (one that this build does not read)", other.into(), OVERFLOW.into())),
@@ -409,7 +414,7 @@ impl<'a> Leaf<'a> {
 
     /// The key bytes that the page holds of entry `index`: the whole key, unless it is long.
     #[inline]
-    pub(super) fn inline_key(&self, index: usize) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn inline_key(&self, index: usize) -> Result<&'a [u8], DecodeError> {
         self.locate(index).map(|entry| self.bytes_at(entry))
     }
 

@@ -88,9 +88,21 @@ fn write_value(part: &mut [u8], value: LeafValue<'_>) {
 }
 
 /// Writes an entry; the slice has exactly its length.
+#[inline(always)]
 fn write_entry(entry: &mut [u8], key: PageKey<'_>, value: LeafValue<'_>) {
-    let long = if key.long.is_some() { LONG_KEY } else { 0 };
-    write_entry_header(entry, key.bytes.len() as u16 | long, value);
+    if key.long.is_some() {
+        return write_long_entry(entry, key, value);
+    }
+    write_entry_header(entry, key.bytes.len() as u16, value);
+    let (place, part) = entry[ENTRY_HEADER_BYTES..].split_at_mut(key.bytes.len());
+    place.copy_from_slice(key.bytes);
+    write_value(part, value);
+}
+
+#[cold]
+#[inline(never)]
+fn write_long_entry(entry: &mut [u8], key: PageKey<'_>, value: LeafValue<'_>) {
+    write_entry_header(entry, key.bytes.len() as u16 | LONG_KEY, value);
     let (place, part) = entry[ENTRY_HEADER_BYTES..].split_at_mut(key.stored_bytes());
     let (place, pointer) = place.split_at_mut(key.bytes.len());
     place.copy_from_slice(key.bytes);

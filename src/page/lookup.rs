@@ -192,13 +192,25 @@ impl Tails<'_> {
         }
         let (bytes, rest) = self.rests.get(slot..)?.split_first_chunk::<REST_HEADER_BYTES>()?;
         let word = u16::from_le_bytes(*bytes);
-        let rest = rest.get(..usize::from(word & !LONG_REST))?;
-        let Some(after_head) = key_rest.get(HEAD_BYTES..) else { return Some(false) };
-        if word & LONG_REST != 0 && after_head.starts_with(rest) {
-            // The separator is longer than `rest`.
-            return if after_head.len() == rest.len() { Some(false) } else { None };
-        }
-        Some(rest <= after_head)
+        let Some(rest) = rest.get(..usize::from(word)) else {
+            // More bytes than a page has: a long separator, or damage.
+            return is_long_not_above(rest.get(..usize::from(word & !LONG_REST))?, key_rest);
+        };
+        Some(key_rest.get(HEAD_BYTES..).is_some_and(|after_head| rest <= after_head))
+    }
+}
+
+/// Whether a long tail with this rest is at most `key_rest`, given equal heads. `None`: the bytes in
+/// the page do not decide.
+#[cold]
+#[inline(never)]
+fn is_long_not_above(rest: &[u8], key_rest: &[u8]) -> Option<bool> {
+    let Some(after_head) = key_rest.get(HEAD_BYTES..) else { return Some(false) };
+    match after_head.starts_with(rest) {
+        // The separator is longer than `rest`.
+        true if after_head.len() == rest.len() => Some(false),
+        true => None,
+        false => Some(rest <= after_head),
     }
 }
 

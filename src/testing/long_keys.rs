@@ -39,7 +39,7 @@ impl Known {
     /// The whole key.
     pub(crate) fn whole<'k>(&'k self, key: &PageKey<'k>) -> &'k [u8] {
         match key.long {
-            Some(long) => &self.wholes[&long.ptr.id],
+            Some(long) => &self.wholes[&long.ptr().id],
             None => key.bytes,
         }
     }
@@ -49,7 +49,7 @@ impl WholeKeys for Known {
     type Error = DecodeError;
 
     fn whole_key(&self, long: LongKey) -> Result<&[u8], DecodeError> {
-        match self.wholes.get(&long.ptr.id) {
+        match self.wholes.get(&long.ptr().id) {
             Some(whole) => Ok(whole),
             None => NoLongKeys.whole_key(long).map(|_| &[][..]),
         }

@@ -13,12 +13,14 @@
 //! Failure: an extent that does not match its pointer is `Error::Corrupt`.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use crate::error::{Error, Result};
 use crate::ids::TreeId;
 use crate::limits::{long_key_inline_bytes, max_inline_key_bytes};
 use crate::page::branch::Branch;
 use crate::page::key::{LongKey, PageKey, PageKeyBuf, WholeKeys};
+use crate::page::leaf::Leaf;
 use crate::page::overflow;
 use crate::pager::{PageRead, PageWrite};
 
@@ -30,8 +32,18 @@ impl<P: PageRead> WholeKeys for P {
 
     #[inline(never)]
     fn whole_key(&self, long: LongKey) -> Result<&[u8]> {
-        let extent = self.extent(long.ptr, long_key_pages(self.page_size(), long))?;
-        Ok(overflow::value(extent, long.ptr.id, long.len() as u64)?)
+        let extent = self.extent(long.ptr(), long_key_pages(self.page_size(), long))?;
+        Ok(overflow::value(extent, long.ptr().id, long.len() as u64)?)
+    }
+}
+
+/// Compares the key of an entry with a whole key. In a page without long keys, without a look at
+/// the kind of the key.
+#[inline]
+pub(crate) fn compare_at<P: PageRead>(pages: &P, leaf: &Leaf<'_>, index: usize, key: &[u8]) -> Result<Ordering> {
+    match leaf.has_long_keys() {
+        true => pages.compare(leaf.key(index)?, key),
+        false => Ok(leaf.inline_key(index)?.cmp(key)),
     }
 }
 

@@ -103,8 +103,8 @@ impl OverflowExtent {
     pub(crate) fn of_long<P: PageWrite>(pages: &P, long: Option<LongKey>) -> Result<Option<OverflowExtent>> {
         let Some(long) = long else { return Ok(None) };
         let long_key_pages = long_key_pages(pages.page_size(), long);
-        let born = pages.extent_born(long.ptr.id, long_key_pages)?;
-        Ok(Some(OverflowExtent { id: long.ptr.id, pages: long_key_pages, born }))
+        let born = pages.extent_born(long.ptr().id, long_key_pages)?;
+        Ok(Some(OverflowExtent { id: long.ptr().id, pages: long_key_pages, born }))
     }
 
     /// The overflow extents of an entry: of its key and of its value.

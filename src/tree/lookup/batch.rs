@@ -104,7 +104,7 @@ fn extent_of<P: PageRead>(pages: &P, ptr: PagePtr, key: &[u8]) -> Option<(PageId
     let wanted = Wanted::default();
     let found = leaf.find(&wanted, key);
     if let Some(long) = wanted.0.get() {
-        return Some((long.ptr.id, long_key_pages(pages.page_size(), long)));
+        return Some((long.ptr().id, long_key_pages(pages.page_size(), long)));
     }
     match leaf.value(found.ok()??).ok()? {
         LeafValue::Overflow(pointer) => Some((pointer.ptr.id, overflow_pages(pages.page_size(), &pointer).ok()?)),

@@ -25,7 +25,7 @@ impl<P: PageRead> WholeKeys for AtOnce<'_, P> {
     type Error = Error;
 
     fn whole_key(&self, long: LongKey) -> Result<&[u8]> {
-        self.0.at_once(long.ptr.id, long_key_pages(self.0.page_size(), long))?;
+        self.0.at_once(long.ptr().id, long_key_pages(self.0.page_size(), long))?;
         self.0.whole_key(long)
     }
 }

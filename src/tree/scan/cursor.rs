@@ -380,14 +380,23 @@ impl<'a, P: PageRead> Cursor<'a, P> {
 /// Refuses a neighbouring leaf whose keys do not all lie on its side (CURSOR-1). The leaf before
 /// has to be in order itself, if the walk has `stepped` to it.
 fn check_order<P: PageRead>(pages: &P, (from, stepped): (&Leaf<'_>, bool), to: &Leaf<'_>, towards: Side) -> Result<()> {
-    if stepped && from.count() > 1 && pages.compare_stored(from.first_key()?, from.last_key()?)?.is_ge() {
+    if stepped && from.count() > 1 && !is_below(pages, (from, 0), (from, from.count() - 1))? {
         return Err(out_of_order(from.id()));
     }
     let (left, right) = if towards == Side::Last { (from, to) } else { (to, from) };
-    if pages.compare_stored(left.last_key()?, right.first_key()?)?.is_ge() {
+    if !is_below(pages, (left, left.count().wrapping_sub(1)), (right, 0))? {
         return Err(out_of_order(to.id()));
     }
     Ok(())
+}
+
+/// Whether the key of one entry is below that of another.
+#[inline]
+fn is_below<P: PageRead>(pages: &P, low: (&Leaf<'_>, usize), high: (&Leaf<'_>, usize)) -> Result<bool> {
+    if low.0.has_long_keys() || high.0.has_long_keys() {
+        return Ok(pages.compare_stored(low.0.key(low.1)?, high.0.key(high.1)?)?.is_lt());
+    }
+    Ok(low.0.inline_key(low.1)? < high.0.inline_key(high.1)?)
 }
 
 #[cold]

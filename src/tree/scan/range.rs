@@ -20,12 +20,11 @@ use std::ops::{Bound, Range as Indexes};
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::page::key::WholeKeys as _;
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 use crate::sys::prefetch::LINE_BYTES;
 
-use crate::tree::long_key::long_key_pages;
+use crate::tree::long_key::{compare_at, long_key_pages};
 use crate::tree::lookup::flat_index::FlatIndex;
 use crate::tree::lookup::search::entry_at;
 use crate::tree::path::{fetch_front, Side, NOWHERE};
@@ -226,7 +225,7 @@ impl<'a, P: PageRead> End<'a, P> {
 /// The overflow extents of key and value at an index of a leaf.
 fn extents_of<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) -> [Option<(PageId, u64)>; 2] {
     let Ok((key, value)) = leaf.entry(at) else { return [None; 2] };
-    let of_key = key.long.map(|long| (long.ptr.id, long_key_pages(pages.page_size(), long)));
+    let of_key = key.long.map(|long| (long.ptr().id, long_key_pages(pages.page_size(), long)));
     let of_value = match value {
         LeafValue::Overflow(pointer) => {
             overflow_pages(pages.page_size(), &pointer).ok().map(|pages| (pointer.ptr.id, pages))
@@ -409,7 +408,7 @@ impl<'a, P: PageRead> Range<'a, P> {
 /// Index of the first entry of a leaf that is not below the range.
 fn first_inside<P: PageRead>(pages: &P, leaf: &Leaf<'_>, low: &Bound<Vec<u8>>) -> Result<usize> {
     let (Bound::Included(key) | Bound::Excluded(key)) = low else { return Ok(0) };
-    if leaf.count() == 0 || pages.compare(leaf.first_key()?, key)?.is_gt() {
+    if leaf.count() == 0 || compare_at(pages, leaf, 0, key)?.is_gt() {
         return Ok(0);
     }
     let (at, found) = leaf.lower_bound(pages, key)?;
@@ -419,7 +418,7 @@ fn first_inside<P: PageRead>(pages: &P, leaf: &Leaf<'_>, low: &Bound<Vec<u8>>) -
 /// Index of the first entry of a leaf that is above the range.
 fn end_inside<P: PageRead>(pages: &P, leaf: &Leaf<'_>, high: &Bound<Vec<u8>>) -> Result<usize> {
     let (Bound::Included(key) | Bound::Excluded(key)) = high else { return Ok(leaf.count()) };
-    if leaf.count() == 0 || pages.compare(leaf.last_key()?, key)?.is_lt() {
+    if leaf.count() == 0 || compare_at(pages, leaf, leaf.count() - 1, key)?.is_lt() {
         return Ok(leaf.count());
     }
     let (at, found) = leaf.lower_bound(pages, key)?;

@@ -218,9 +218,9 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
     fn whole(&mut self, page: PageId, key: PageKey<'a>, bounds: &Bounds) -> Option<&'a [u8]> {
         let Some(long) = key.long else { return Some(key.bytes) };
         let bounds = Bounds { low: Bounds::of_beginning(key.bytes).low, high: bounds.high.clone() };
-        let whole = self.extent(&OverflowPtr { ptr: long.ptr, len: long.len() as u64 }, &bounds)?;
+        let whole = self.extent(&OverflowPtr { ptr: long.ptr(), len: long.len() as u64 }, &bounds)?;
         if !whole.starts_with(key.bytes) {
-            self.find(page, &bounds, format!("a long key does not begin as its extent {}", long.ptr.id));
+            self.find(page, &bounds, format!("a long key does not begin as its extent {}", long.ptr().id));
         }
         Some(whole)
     }
@@ -248,9 +248,9 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
                 return false;
             }
             if let Some(long) = separator.long {
-                let whole = self.extent(&OverflowPtr { ptr: long.ptr, len: long.len() as u64 }, bounds);
+                let whole = self.extent(&OverflowPtr { ptr: long.ptr(), len: long.len() as u64 }, bounds);
                 if whole.is_some_and(|whole| !whole.starts_with(&separator.bytes)) {
-                    self.find(id, bounds, format!("a long separator does not begin as its extent {}", long.ptr.id));
+                    self.find(id, bounds, format!("a long separator does not begin as its extent {}", long.ptr().id));
                 }
                 sound &= whole.is_some_and(|whole| whole.starts_with(&separator.bytes));
             }

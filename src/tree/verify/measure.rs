@@ -89,7 +89,7 @@ impl<P: PageRead> MeasureWalk<'_, '_, P> {
 
     fn long(&mut self, long: Option<LongKey>) -> Result<()> {
         match long {
-            Some(long) => self.extent(&OverflowPtr { ptr: long.ptr, len: long.len() as u64 }),
+            Some(long) => self.extent(&OverflowPtr { ptr: long.ptr(), len: long.len() as u64 }),
             None => Ok(()),
         }
     }

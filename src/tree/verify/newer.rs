@@ -49,7 +49,7 @@ impl NewerPages<'_> {
     /// Compares the extent of a long key or separator, if it is newer.
     fn long(&self, long: Option<LongKey>) -> Result<()> {
         match long {
-            Some(long) => self.extent(long.ptr, long_key_pages(self.cached.page_size(), long)),
+            Some(long) => self.extent(long.ptr(), long_key_pages(self.cached.page_size(), long)),
             None => Ok(()),
         }
     }

@@ -151,7 +151,7 @@ impl FileWalk<'_, '_> {
             let key = match self.key(&key, &mut key_extent) {
                 Ok(whole) => whole,
                 Err(e) => {
-                    let page = key.long.map_or(id, |long| long.ptr.id);
+                    let page = key.long.map_or(id, |long| long.ptr().id);
                     self.lost(page, Bounds::of_beginning(key.bytes), e)?;
                     continue;
                 }
@@ -175,8 +175,8 @@ impl FileWalk<'_, '_> {
     fn key<'e>(&mut self, key: &PageKey<'e>, extent: &'e mut Vec<u8>) -> Result<&'e [u8]> {
         let Some(long) = key.long else { return Ok(key.bytes) };
         let pages = long_key_pages(self.pages.page_size(), long);
-        expect_first_time(self.visitor.enter(long.ptr.id, pages), long.ptr.id, "overflow extent")?;
-        read_value(self.pages, &OverflowPtr { ptr: long.ptr, len: long.len() as u64 }, extent)
+        expect_first_time(self.visitor.enter(long.ptr().id, pages), long.ptr().id, "overflow extent")?;
+        read_value(self.pages, &OverflowPtr { ptr: long.ptr(), len: long.len() as u64 }, extent)
     }
 
     /// Reads the long separators of a branch. Reports damage with an empty range of keys: the
@@ -190,7 +190,7 @@ impl FileWalk<'_, '_> {
             let read = self.key(&separator.as_key(), &mut extent).map(|_| ());
             if let (Err(e), Some(long)) = (read, separator.long) {
                 let bounds = Bounds { low: Some(separator.bytes.clone()), high: Some(separator.bytes) };
-                self.lost(long.ptr.id, bounds, e)?;
+                self.lost(long.ptr().id, bounds, e)?;
             }
         }
         Ok(())
@@ -240,6 +240,6 @@ pub(crate) fn read_value<'e>(
 /// Reads a long key or separator as a whole.
 pub(crate) fn read_long(pages: &FilePages<'_>, long: LongKey) -> Result<Vec<u8>> {
     let mut extent = Vec::new();
-    let key = read_value(pages, &OverflowPtr { ptr: long.ptr, len: long.len() as u64 }, &mut extent)?;
+    let key = read_value(pages, &OverflowPtr { ptr: long.ptr(), len: long.len() as u64 }, &mut extent)?;
     Ok(key.to_vec())
 }
