@@ -91,7 +91,7 @@ impl EntryAt {
         self.offset + ENTRY_HEADER_BYTES + self.key_bytes
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_long(&self) -> bool {
         self.word & LONG_KEY != 0
     }
@@ -427,6 +427,16 @@ impl<'a> Leaf<'a> {
     /// Key and value of entry `index`.
     #[inline]
     pub(crate) fn entry(&self, index: usize) -> Result<(PageKey<'a>, LeafValue<'a>), DecodeError> {
+        match self.inline_entry(index) {
+            Some((key, value)) => Ok((PageKey::from(key), LeafValue::Inline(value))),
+            None => self.other_entry(index),
+        }
+    }
+
+    /// An entry with an overflow extent, or a damaged one.
+    #[cold]
+    #[inline(never)]
+    fn other_entry(&self, index: usize) -> Result<(PageKey<'a>, LeafValue<'a>), DecodeError> {
         let entry = self.locate(index)?;
         Ok((self.key_at(entry)?, self.value_at(entry)?))
     }
