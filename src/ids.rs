@@ -58,6 +58,8 @@ impl TreeId {
     pub(crate) const CATALOG: TreeId = TreeId(0);
     /// The tree of free and pending extents.
     pub(crate) const FREE_SPACE: TreeId = TreeId(1);
+    /// The tree of named snapshots.
+    pub(crate) const SNAPSHOTS: TreeId = TreeId(2);
     /// The first number that a table can get.
     pub(crate) const FIRST_TABLE: TreeId = TreeId(16);
 }

@@ -126,7 +126,8 @@ pub use crate::txn::write::savepoints::{NestedTxn, Savepoint};
 pub use crate::txn::write::shared::WriteTxn;
 pub use db::{
     inspect, CheckReport, CompactReport, Db, Finding, MemberInfo, Options, PageCache, Pin, PinnedBy, Presence,
-    ReaderInfo, RecoverReport, SalvageReport, SalvagedTable, SharedMemory, Space, Stats, TableLoss, TreeSpace,
+    ReaderInfo, RecoverReport, SalvageReport, SalvagedTable, SharedMemory, SnapshotInfo, Space, Stats, TableLoss,
+    TreeSpace,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;

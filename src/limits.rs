@@ -63,6 +63,9 @@ pub(crate) const MAX_VALUE_BYTES: u64 = 1 << 40;
 /// Longest table name, in bytes. Fits the key limit of every page size.
 pub(crate) const MAX_TABLE_NAME_BYTES: usize = 255;
 
+/// Longest name of a snapshot, in bytes. Fits the key limit of every page size.
+pub(crate) const MAX_SNAPSHOT_NAME_BYTES: usize = 255;
+
 /// Maximum number of levels of a tree: 2^48 pages with a fan-out of 4 need 24, so a greater level
 /// is damage.
 pub(crate) const DEPTH_MAX: usize = 32;

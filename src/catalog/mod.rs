@@ -25,6 +25,7 @@
 //! Failure: [`Error::Corrupt`] for malformed records, [`Error::Usage`] and [`Error::TooLarge`] for
 //! invalid names.
 
+pub(crate) mod snapshots;
 mod spec;
 
 use crate::error::{Error, Result};

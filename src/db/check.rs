@@ -127,6 +127,7 @@ pub(crate) fn check(txn: &ReadTxn, progress: &mut dyn FnMut(u64, u64)) -> CheckR
     damaged_to.sort_unstable();
     audit.tables(txn, &damaged_to);
     audit.tree(txn, &state.free_space, None);
+    audit.tree(txn, &state.snapshots, None);
     if state.free_list.pages > 0 {
         audit.take(state.free_list.ptr.id, state.free_list.pages, "the free list");
     }
@@ -196,6 +197,7 @@ impl Audit<'_> {
         let whose = match table {
             Some(name) => format!("table '{name}'"),
             None if root.tree == TreeId::CATALOG => "the catalog".to_string(),
+            None if root.tree == TreeId::SNAPSHOTS => "the tree of named snapshots".to_string(),
             None => "the free-space tree".to_string(),
         };
         let mut twice = Vec::new();

@@ -9,6 +9,7 @@
 //! readers   the live read transactions
 //! pins      which states keep how many pages
 //! space     pages by table and kind, and the page cache
+//! snapshots states that stay readable under a name
 //! check     verifies every page, and that each is in use or free
 //! compact   copies a state to a new file with full pages
 //! recover   goes back to a whole state
@@ -27,6 +28,7 @@ mod readers;
 mod recover;
 mod salvage;
 mod share;
+mod snapshots;
 mod space;
 mod stats;
 
@@ -49,6 +51,7 @@ pub use readers::ReaderInfo;
 pub use recover::{RecoverReport, TableLoss};
 pub use salvage::{SalvageReport, SalvagedTable};
 pub use share::SharedMemory;
+pub use snapshots::SnapshotInfo;
 pub use space::{PageCache, Space, TreeSpace};
 pub use stats::{MemberInfo, Pin, PinnedBy, Presence, Stats};
 

@@ -7,6 +7,7 @@
 //!
 //! Failure: the first damage is the error of the call.
 
+use crate::db::pins::PinCount;
 use crate::error::{Error, Result};
 use crate::page::layout::{BRANCH_HEADS, LEAF_HEADS, OVERFLOW_VALUE};
 use crate::page::meta::TreeRoot;
@@ -33,6 +34,8 @@ pub struct Space {
     pub catalog: TreeSpace,
     /// The free-space tree.
     pub free_space: TreeSpace,
+    /// The tree of named snapshots: their names, and where their states are.
+    pub snapshots: TreeSpace,
     /// Meta pages.
     pub meta_pages: u64,
     /// Pages of the free list.
@@ -43,13 +46,15 @@ pub struct Space {
     pub free_pages: u64,
     /// Pages that were freed, but that an older state may still need.
     pub pending_pages: u64,
+    /// Those of the pending pages that named snapshots reach.
+    pub snapshot_pages: u64,
 }
 
 /// The pages of one tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TreeSpace {
-    /// The name of the table; that of the catalog and of the free-space tree is empty.
+    /// The name of the table; that of the catalog and of the other trees is empty.
     pub name: String,
     /// Entries.
     pub entries: u64,
@@ -121,16 +126,22 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Space> {
     };
     let catalog = txn.check_fault(measured("", &state.catalog))?;
     let free_space = txn.check_fault(measured("", &state.free_space))?;
+    let snapshots = txn.check_fault(measured("", &state.snapshots))?;
     let mut tables = Vec::new();
     for (name, record) in txn.table_records()? {
         record.known_flags(&name)?;
         tables.push(txn.check_fault(measured(&name, &record.root).map_err(|e| e.with_table(&name)))?);
     }
     let (mut free_pages, mut pending_pages) = (0, 0);
+    let records = txn.snapshot_records()?;
+    let mut kept = PinCount::new(records.iter().flat_map(|(_, record)| record).map(|record| record.txn).collect());
     let walked = free_extents::walk(txn.pages(), state, &mut |record| {
         match record {
             FreeRecord::Usable { pages, .. } => free_pages += pages,
-            FreeRecord::Pending(item) => pending_pages += item.pages,
+            FreeRecord::Pending(item) => {
+                pending_pages += item.pages;
+                kept.add(&item);
+            }
         }
         Ok(())
     });
@@ -142,11 +153,13 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Space> {
         tables,
         catalog,
         free_space,
+        snapshots,
         meta_pages: 2,
         free_list_pages: state.free_list.pages,
         log_pages: state.log.pages,
         free_pages,
         pending_pages,
+        snapshot_pages: pending_pages - kept.finish().unpinned,
     })
 }
 

@@ -144,12 +144,18 @@ pub enum PinnedBy {
     LastCheckpoint,
     /// A checkpoint that is being made.
     RunningCheckpoint,
+    /// A named snapshot. It pins until it is dropped.
+    Snapshot {
+        /// Its name.
+        name: String,
+    },
 }
 
 pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
     let (env, state) = (txn.env(), txn.state());
     let readers = env.readers.list();
-    let pins = Pins::find(env, &readers);
+    let mut pins = Pins::find(env, &readers);
+    pins.add_snapshots(txn)?;
     let (free_pages, pending_pages, pinned) = free_space(txn, &pins)?;
     let tables = txn.table_records()?;
     let file_bytes = env.mapping.file_len().map_err(|e| Error::io("reading the length", env.path(), e))?;
@@ -223,6 +229,14 @@ impl Pins {
         let running = checkpoint.pinned.into_iter().chain(in_doubt.filter(|&state| checkpoint.pinned != Some(state)));
         pins.extend(running.map(|state| (PinnedBy::RunningCheckpoint, state)));
         Pins(pins)
+    }
+
+    /// Adds the named snapshots. A damaged record is for `check` to report.
+    fn add_snapshots(&mut self, txn: &ReadTxn) -> Result<()> {
+        for (name, record) in txn.snapshot_records()? {
+            self.0.extend(record.ok().map(|record| (PinnedBy::Snapshot { name }, record.txn)));
+        }
+        Ok(())
     }
 
     /// Those that pin pages.

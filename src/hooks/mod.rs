@@ -162,6 +162,8 @@ pub enum Mutant {
     RecordNotRolledBack,
     /// An opening does not heed that the lock file says that a flush has failed (P20).
     LockFilePoisonIgnored,
+    /// A named snapshot does not count as a state that is needed (R5).
+    SnapshotsLeftOut,
     /// A process that joined while a mark was odd does not compare the page cache with the disk
     /// (P18).
     ProofSkipped,
@@ -211,6 +213,9 @@ pub enum Moment {
     ReaderShown,
     /// A read transaction that begins has read the published state, and has no slot yet.
     ReaderBeginning,
+    /// A reader of a named snapshot shows the snapshot in its slot, and has not yet looked at its
+    /// record again.
+    SnapshotShown,
     /// A read transaction that ends has read the id of the current window, and still has its slot.
     ReaderLeaving,
     /// The address of the sentinel has changed, and its expected value has not (SENT-1).

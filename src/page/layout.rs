@@ -141,7 +141,8 @@ pub(crate) mod meta {
     pub(crate) const FREE_LIST: usize = 112;
     pub(crate) const NEXT_TREE: usize = 128;
     pub(crate) const LOG: usize = 136;
-    pub(crate) const RESERVED: usize = 176;
+    pub(crate) const SNAPSHOTS: usize = 176;
+    pub(crate) const RESERVED: usize = 200;
     pub(crate) const CHECKSUM: usize = 252;
     /// Bytes of one copy. Magic, version, page size and checksum have the same offsets in every
     /// version.
@@ -170,8 +171,11 @@ const _: () = {
         meta::FREE_SPACE == meta::CATALOG + TREE_ROOT_BYTES && meta::FREE_LIST == meta::FREE_SPACE + TREE_ROOT_BYTES
     );
     assert!(
-        meta::NEXT_TREE == meta::FREE_LIST + 16 && meta::LOG == meta::NEXT_TREE + 8 && meta::RESERVED == meta::LOG + 40
+        meta::NEXT_TREE == meta::FREE_LIST + 16
+            && meta::LOG == meta::NEXT_TREE + 8
+            && meta::SNAPSHOTS == meta::LOG + 40
     );
+    assert!(meta::RESERVED == meta::SNAPSHOTS + TREE_ROOT_BYTES);
     assert!(meta::RECORD_BYTES == meta::CHECKSUM + 4);
     assert!(meta::RECORD_BYTES <= 512, "a copy fits one sector");
     // Two entries of the largest key and inline value fit a leaf; three children with the longest
@@ -292,11 +296,12 @@ mod tests {
             meta::FREE_LIST,
             meta::NEXT_TREE,
             meta::LOG,
+            meta::SNAPSHOTS,
             meta::RESERVED,
             meta::CHECKSUM,
             meta::RECORD_BYTES,
         ];
-        assert_eq!(meta_fields, [0, 8, 12, 16, 24, 32, 48, 56, 64, 88, 112, 128, 136, 176, 252, 256]);
+        assert_eq!(meta_fields, [0, 8, 12, 16, 24, 32, 48, 56, 64, 88, 112, 128, 136, 176, 200, 252, 256]);
     }
 
     #[test]

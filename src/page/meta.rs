@@ -27,7 +27,9 @@ pub(crate) mod features {
     pub(crate) const KEY_ORDERS: u64 = 1 << 2;
 }
 /// Required feature bits that this build knows. A file with other bits is refused.
-pub(crate) const KNOWN_REQUIRED: u64 = features::LONG_KEYS;
+pub(crate) const KNOWN_REQUIRED: u64 = features::LONG_KEYS | NAMED_SNAPSHOTS;
+/// The state has named snapshots: their tree has a root. Set while there is one.
+pub(crate) const NAMED_SNAPSHOTS: u64 = 1 << 3;
 
 /// The root of a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -123,6 +125,8 @@ pub(crate) struct MetaPage {
     pub(crate) free_list: ExtentPtr,
     pub(crate) next_tree: TreeId,
     pub(crate) log: LogDescriptor,
+    /// The tree of named snapshots. Empty in a file that has none.
+    pub(crate) snapshots: TreeRoot,
 }
 
 /// Why a copy of a meta page is not usable.
@@ -141,12 +145,19 @@ pub(crate) enum MetaPageError {
 }
 
 impl MetaPage {
+    /// The required features of the state. A file without named snapshots stays one that programs
+    /// read which do not know them.
+    fn features(&self) -> u64 {
+        let named = if self.snapshots.height > 0 { NAMED_SNAPSHOTS } else { 0 };
+        self.required & !NAMED_SNAPSHOTS | named
+    }
+
     fn encode(&self) -> [u8; at::RECORD_BYTES] {
         let mut record = [0; at::RECORD_BYTES];
         record[at::MAGIC..at::VERSION].copy_from_slice(&at::MAGIC_BYTES);
         put_u32(&mut record, at::VERSION, VERSION);
         put_u32(&mut record, at::PAGE_SIZE, self.page_size);
-        put_u64(&mut record, at::REQUIRED, self.required);
+        put_u64(&mut record, at::REQUIRED, self.features());
         put_u64(&mut record, at::OPTIONAL, self.optional);
         record[at::UUID..at::TXN].copy_from_slice(&self.uuid);
         put_u64(&mut record, at::TXN, self.txn.0);
@@ -161,6 +172,9 @@ impl MetaPage {
         put_u64(&mut record, at::LOG + 16, self.log.epoch);
         put_u64(&mut record, at::LOG + 24, self.log.start);
         put_u32(&mut record, at::LOG + 32, self.log.chain);
+        if self.snapshots.height > 0 {
+            record[at::SNAPSHOTS..at::RESERVED].copy_from_slice(&self.snapshots.encode());
+        }
         let crc = crc32fast::hash(&record[..at::CHECKSUM]);
         put_u32(&mut record, at::CHECKSUM, crc);
         record
@@ -220,6 +234,10 @@ impl MetaPage {
                 start: get_u64(record, at::LOG + 24),
                 chain: get_u32(record, at::LOG + 32),
             },
+            snapshots: match get_u64(record, at::REQUIRED) & NAMED_SNAPSHOTS {
+                0 => TreeRoot::empty(TreeId::SNAPSHOTS),
+                _ => root(at::SNAPSHOTS, "root of named snapshots")?,
+            },
         })
     }
 
@@ -239,6 +257,7 @@ impl MetaPage {
             (self.page_count >= 2 && self.page_count <= MAX_U48, "page count"),
             (root_ok(&self.catalog, TreeId::CATALOG), "catalog root"),
             (root_ok(&self.free_space, TreeId::FREE_SPACE), "free-space root"),
+            (root_ok(&self.snapshots, TreeId::SNAPSHOTS), "root of named snapshots"),
             (extent_ok(self.free_list.ptr.id, self.free_list.pages), "free list"),
             (extent_ok(self.log.first, self.log.pages), "commit log run"),
             // The scan reads the whole log into memory. Sixteen times the longest log that this

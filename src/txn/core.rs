@@ -123,6 +123,7 @@ impl Core {
             free_list: state.free_list,
             next_tree: state.next_tree,
             log: state.log,
+            snapshots: state.snapshots,
         }
     }
 

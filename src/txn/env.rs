@@ -30,13 +30,14 @@ use crate::txn::core::Core;
 use crate::txn::free::free_tree::FreeCache;
 use crate::txn::live::{FlushMark, Live};
 use crate::txn::log::operations::TxnRecord;
+use crate::txn::named::{KeptCache, KeptStates};
 use crate::txn::open::OpenSpec;
 use crate::txn::processes::descriptor::Gate;
 use crate::txn::processes::presence::{self, FileLock};
 use crate::txn::read::flat_indexes::FlatIndexes;
 use crate::txn::read::readers::Readers;
 use crate::txn::write::background::Background;
-use crate::txn::write::txn::FolioRepairs;
+use crate::txn::write::folios::FolioRepairs;
 
 /// What a write transaction borrows from the environment while it runs.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(crate) struct Writer {
     /// Transactions that were committed before the running one.
     pub(crate) committed: u64,
     pub(crate) repairs: FolioRepairs,
+    /// The states of named snapshots.
+    pub(crate) kept: KeptCache,
 }
 
 impl Writer {
@@ -57,6 +60,7 @@ impl Writer {
     pub(crate) fn forget(&mut self) {
         self.pages.free = Default::default();
         self.cache = FreeCache::default();
+        self.kept = KeptCache::default();
         self.based_on = TxnId::default();
     }
 }
@@ -191,6 +195,7 @@ impl Env {
             based_on: TxnId::default(),
             committed: 0,
             repairs: FolioRepairs::default(),
+            kept: KeptCache::default(),
         }));
         self.has_writer.store(true, Ordering::Relaxed);
         Ok(())
@@ -223,8 +228,8 @@ impl Env {
     }
 
     /// Returns the states whose pages a writer must not reuse (docs/concurrency.md, "Begin read,
-    /// and reclaim").
-    pub(crate) fn live_states(&self) -> LiveStates {
+    /// and reclaim"). `kept` are those of the named snapshots of the state that it builds on.
+    pub(crate) fn live_states(&self, kept: Option<&KeptStates>) -> LiveStates {
         if hooks::is(Mutant::EarlyReclaim) {
             return LiveStates::new(self.readers.snapshots().0, self.live.latest().txn);
         }
@@ -242,8 +247,10 @@ impl Env {
         states.extend(checkpoint.pinned);
         states.extend(checkpoint.in_doubt.filter(|_| !hooks::is(Mutant::UnpinnedEarly)).map(|(_, state)| state.txn));
         states.iter().for_each(|state| hooks::note(state.0));
+        let kept = kept.filter(|_| !hooks::is(Mutant::SnapshotsLeftOut));
+        states.extend(kept.iter().flat_map(|kept| &kept.txns));
         let mut live = LiveStates::new(states, published);
-        if !all_seen || self.live.is_damaged() {
+        if !all_seen || self.live.is_damaged() || kept.is_some_and(|kept| !kept.are_all) {
             // What was read as an empty slot may be one that was lost. So no page is used again.
             live.keep_all();
         }
@@ -365,7 +372,7 @@ mod tests {
         env.live.add_state(&state);
         env.live.store_latest(state.txn);
         env.live.publish(state.txn);
-        let reach = || env.live_states().reach(TxnId(2), TxnId(4));
+        let reach = || env.live_states(None).reach(TxnId(2), TxnId(4));
         assert!(!reach());
         env.live.note_damage();
         assert!(reach());

@@ -13,6 +13,7 @@
 //! env    one open database, which all its handles share; makes the writer, closes
 //! core   the part of env that flushes and checkpoints need: mapping, live records, locks, poison
 //! live   the live records: words that readers, writer, leader and checkpoint share
+//! named  named snapshots: states that are kept under a name
 //! locks  the locks by name, and their order
 //! state  one state of the database, as a meta page describes it
 //! ```
@@ -42,6 +43,7 @@ pub(crate) mod free;
 pub(crate) mod live;
 pub(crate) mod locks;
 pub(crate) mod log;
+pub(crate) mod named;
 pub(crate) mod open;
 pub(crate) mod processes;
 pub(crate) mod read;

@@ -7,12 +7,15 @@
 //!
 //! Failure: none. The words come from this process, and `page::meta` checks meta pages.
 
+use std::sync::Arc;
+
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::page::meta::{ExtentPtr, LogDescriptor, MetaPage, TreeRoot};
 use crate::pager::write::live_states::LiveStates;
+use crate::txn::named::KeptStates;
 
 /// Words of a state in a live record.
-pub(crate) const STATE_WORDS: usize = 19;
+pub(crate) const STATE_WORDS: usize = 22;
 
 /// A committed state of the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,6 +35,8 @@ pub(crate) struct State {
     pub(crate) last_immediate: TxnId,
     /// Pages that transactions up to this one have superseded since the database was opened.
     pub(crate) superseded: u64,
+    /// The tree of named snapshots. It changes only in commits by checkpoint.
+    pub(crate) snapshots: TreeRoot,
 }
 
 impl State {
@@ -53,6 +58,7 @@ impl State {
         words[16] = u64::from(self.log.chain);
         words[17] = self.last_immediate.0;
         words[18] = self.superseded;
+        words[19..22].copy_from_slice(&root_words(&self.snapshots));
         words
     }
 
@@ -75,6 +81,7 @@ impl State {
             },
             last_immediate: TxnId(words[17]),
             superseded: words[18],
+            snapshots: root_of([words[19], words[20], words[21]], TreeId::SNAPSHOTS),
         }
     }
 
@@ -91,6 +98,7 @@ impl State {
             log: meta.log,
             last_immediate: meta.txn,
             superseded: 0,
+            snapshots: meta.snapshots,
         }
     }
 }
@@ -102,6 +110,8 @@ pub(crate) struct Basis {
     pub(crate) latest: State,
     /// States whose pages the transaction must not reuse.
     pub(crate) live: LiveStates,
+    /// The states of named snapshots, which are among those of `live`.
+    pub(crate) kept: Option<Arc<KeptStates>>,
 }
 
 fn root_words(root: &TreeRoot) -> [u64; 3] {
@@ -140,6 +150,7 @@ mod tests {
             log: LogDescriptor { first: PageId(2), pages: 3, epoch: 4, start: 5, chain: 6 },
             last_immediate: TxnId(9),
             superseded: 10,
+            snapshots: root(TreeId::SNAPSHOTS, 3),
         };
         assert_eq!(State::from_words(&state.to_words()), state);
     }

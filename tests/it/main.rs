@@ -52,6 +52,7 @@ mod salvage;
 mod sandbox;
 mod savepoints;
 mod several_tables;
+mod snapshots;
 mod space;
 mod space_reuse;
 mod stacks;

@@ -11,7 +11,7 @@ fn meta(page_size: u32, txn: u64) -> MetaPage {
     };
     MetaPage {
         page_size,
-        required: 0,
+        required: NAMED_SNAPSHOTS,
         optional: 1 << 63 | 5,
         uuid: *b"0123456789abcdef",
         txn: TxnId(txn),
@@ -27,6 +27,7 @@ fn meta(page_size: u32, txn: u64) -> MetaPage {
             start: 4096 * 3,
             chain: 0xabcd,
         },
+        snapshots: root(1 << 35, 2),
     }
 }
 

@@ -99,7 +99,7 @@ pub(crate) struct FreeCache {
 impl FreeCache {
     /// Prepares for the next transaction, which must not reuse pages of the live states.
     pub(crate) fn begin(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<()> {
-        let Basis { latest, live } = basis;
+        let Basis { latest, live, .. } = basis;
         self.scan_started = false;
         self.scan = None;
         if !self.list_read {
@@ -182,7 +182,7 @@ impl FreeCache {
     /// Makes pending extents of the tree usable if no live state reaches them. Ends when enough
     /// pages are usable, with an extent of `extent` pages among them, or after `most` records.
     fn reclaim(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64, most: usize) -> Result<()> {
-        let Basis { latest, live } = basis;
+        let Basis { latest, live, .. } = basis;
         if !self.scan_started {
             self.scan_started = true;
             self.examine_again(live);
@@ -249,7 +249,7 @@ impl FreeCache {
     /// Saves the changes and returns the free-space tree and the free list of the next state. After
     /// this no page may be allocated.
     pub(crate) fn save(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<(TreeRoot, ExtentPtr)> {
-        let Basis { latest, live } = basis;
+        let Basis { latest, live, .. } = basis;
         pages.free.move_hot_to_unlisted();
         let freed = pages.free.drain_freed();
         // A page of the reserve that the transaction frees was in use. So the free space of the
@@ -415,7 +415,7 @@ mod tests {
             let path = Arc::new(PathBuf::from("memory"));
             let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
             let latest = State { txn: TxnId(7), page_count: 40, ..State::default() };
-            let basis = Basis { latest, live: LiveStates::new(Vec::new(), latest.txn) };
+            let basis = Basis { latest, live: LiveStates::new(Vec::new(), latest.txn), kept: None };
             let mut cache = FreeCache::default();
             pages.begin(latest.txn.next(), latest.page_count);
             cache.begin(&mut pages, &basis).expect("begun");

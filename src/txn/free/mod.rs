@@ -13,6 +13,7 @@
 //! list_writer   writes the free list
 //! free_records  keys and values of the free-space tree as bytes
 //! save_pages    allocates pages for the free-space tree itself while it is saved
+//! take_out      takes pages out of pending extents that are in use again
 //! free_extents  all free extents of one state, for check, statistics and the writer
 //! ```
 //!
@@ -25,3 +26,4 @@ mod list_extents;
 mod list_writer;
 mod load_extents;
 mod save_pages;
+mod take_out;

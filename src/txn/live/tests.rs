@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 fn state(txn: u64) -> State {
     let free_space = TreeRoot::empty(TreeId::FREE_SPACE);
-    State { txn: TxnId(txn), page_count: txn + 1, superseded: txn + 2, free_space, ..State::default() }
+    let snapshots = TreeRoot::empty(TreeId::SNAPSHOTS);
+    State { txn: TxnId(txn), page_count: txn + 1, superseded: txn + 2, free_space, snapshots, ..State::default() }
 }
 
 #[test]

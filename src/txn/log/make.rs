@@ -22,7 +22,7 @@ use crate::txn::core::Core;
 use crate::txn::env::{Env, Writer};
 use crate::txn::locks::NamedGuard;
 use crate::txn::log::replay::may_not_grow;
-use crate::txn::state::{Basis, State};
+use crate::txn::state::State;
 use crate::txn::write::txn::{writer_of, RunningTxn};
 
 /// Commits of an open database before one makes the log.
@@ -108,8 +108,9 @@ impl Env {
     pub(crate) fn give_up_log(&mut self) -> Result<()> {
         self.make_writer()?;
         let before = self.live.latest();
+        let born = self.log_needed_from();
         self.commit_alone(&before, |pages| {
-            pages.free(before.log.first, before.log.pages, TxnId::default());
+            pages.free(before.log.first, before.log.pages, born);
         })?;
         let without_log = self.live.latest();
         self.commit_alone(&without_log, TxnPages::cut_tail)?;
@@ -140,11 +141,11 @@ impl Env {
         latest: &State,
         change: impl FnOnce(&mut TxnPages),
     ) -> Result<State> {
-        let basis = Basis { latest: *latest, live: self.live_states() };
         if writer.based_on != latest.txn {
             writer.forget();
         }
         writer.pages.begin(latest.txn.next(), latest.page_count);
+        let basis = writer.basis_of(self, *latest);
         writer.cache.begin(&mut writer.pages, &basis)?;
         writer.cache.release_lists(&mut writer.pages);
         change(&mut writer.pages);
@@ -164,6 +165,12 @@ impl Core {
         log_file.set_new(log.start);
         let _checkpoint = self.lock_checkpoint();
         log_file.write_zeros_ahead(&self.mapping, log.start, log.start + 1)
+    }
+
+    /// The first state whose recovery may need the log, as the birth of its pages. Readers and named
+    /// snapshots need no log, and may have older states.
+    fn log_needed_from(&self) -> TxnId {
+        self.live.durable_meta().txn
     }
 
     /// Returns the position where the next log or epoch may begin: on a page that no flush has
@@ -200,7 +207,7 @@ impl RunningTxn {
             return Ok(latest.log);
         }
         if latest.log.pages > 0 {
-            owner.free(latest.log.first, latest.log.pages, TxnId::default());
+            owner.free(latest.log.first, latest.log.pages, self.env.log_needed_from());
         }
         self.makes_log = true;
         Ok(state.log)

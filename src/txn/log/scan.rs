@@ -237,6 +237,7 @@ mod tests {
             free_list: Default::default(),
             next_tree: TreeId::FIRST_TABLE,
             log: LogDescriptor { first: PageId(2), pages: PAGES, epoch: 5, start, chain: 77 },
+            snapshots: TreeRoot::empty(TreeId::SNAPSHOTS),
         }
     }
 

@@ -87,6 +87,7 @@ pub(super) fn first_meta(page_size: usize) -> Result<MetaPage> {
         free_list: ExtentPtr::default(),
         next_tree: TreeId::FIRST_TABLE,
         log: LogDescriptor::default(),
+        snapshots: TreeRoot::empty(TreeId::SNAPSHOTS),
     })
 }
 

@@ -156,7 +156,7 @@ impl Core {
         );
         let tables = table_records(&pages, &state.catalog)?;
         let tables = tables.into_iter().map(|(_, TableRecord { root, .. })| root);
-        Ok(tables.chain([state.catalog, state.free_space]).collect())
+        Ok(tables.chain([state.catalog, state.free_space, state.snapshots]).collect())
     }
 
     fn compare_log(

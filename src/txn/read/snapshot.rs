@@ -36,7 +36,7 @@ use crate::txn::state::State;
 /// different cache lines, so no two readers write the same line.
 #[derive(Debug)]
 #[repr(align(128))]
-struct PooledSlot {
+pub(crate) struct PooledSlot {
     env: Arc<Env>,
     slot: Arc<ReaderSlot>,
 }
@@ -70,14 +70,20 @@ impl ReadPool {
         let txn = live.published_txn();
         hooks::note(txn.0);
         hooks::reach(Moment::ReaderBeginning);
-        let take = |index| CellOwner::take(self.pooled_slot(index), |pooled| &pooled.slot, txn.0);
-        let mut slot = self.env.readers.take(take).ok_or_else(|| self.no_free_slot())?;
+        let mut slot = self.take_slot(txn)?;
         hooks::reach(Moment::ReaderShown);
         let notes = slot.notes();
         notes[NOTE_BEGUN].store(clock::coarse_millis(), Ordering::Relaxed);
         notes[NOTE_LABEL].store(0, Ordering::Relaxed);
         self.env.show_published(&mut slot, txn)?;
         Ok(ReadTxn { slot: SharedOwner::new(slot) })
+    }
+
+    /// Takes a free slot, which shows a txn.
+    #[inline(always)]
+    pub(crate) fn take_slot(&self, txn: TxnId) -> Result<CellOwner<PooledSlot, SlotCache>> {
+        let take = |index| CellOwner::take(self.pooled_slot(index), |pooled| &pooled.slot, txn.0);
+        self.env.readers.take(take).ok_or_else(|| self.no_free_slot())
     }
 
     fn pooled_slot(&self, index: usize) -> &Arc<PooledSlot> {
@@ -176,6 +182,10 @@ impl Leave<PooledSlot> for SlotCache {
 }
 
 impl ReadTxn {
+    pub(crate) fn of(slot: SharedOwner<PooledSlot, SlotCache>) -> ReadTxn {
+        ReadTxn { slot }
+    }
+
     /// The number of the transaction whose state this is.
     pub fn txn_id(&self) -> u64 {
         self.state().txn.0

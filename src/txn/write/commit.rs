@@ -288,6 +288,7 @@ impl RunningTxn {
             self.env.prefault_meta_pages()?;
         }
         tree::seal(&mut writer.pages, &mut self.catalog)?;
+        tree::seal(&mut writer.pages, &mut self.snapshots)?;
         let needed = self.env.live.checkpoint();
         let superseded = writer.pages.free.freed_pages(needed.pinned.unwrap_or(needed.durable_meta.txn));
         let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.basis)?;
@@ -298,6 +299,7 @@ impl RunningTxn {
             txn,
             page_count: writer.pages.page_count(),
             catalog: self.catalog,
+            snapshots: self.snapshots,
             free_space,
             free_list,
             next_tree: self.next_tree,

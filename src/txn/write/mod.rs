@@ -15,6 +15,7 @@
 //! long_values  values that are written in place, reserved or from a reader
 //! commit       commit and abort: seals the trees, makes the next state
 //! checkpoint   makes a state durable: flush the pages, store the meta page, flush it
+//! folios       when a transaction looks for large folios
 //! held_pages   when a checkpoint begins, and when writers wait for it
 //! take_over    goes on from what a stopped thread has left
 //! background   the thread that makes checkpoints beside writers
@@ -30,6 +31,7 @@
 pub(crate) mod background;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
+pub(crate) mod folios;
 pub(crate) mod handles;
 pub(crate) mod held_pages;
 pub(crate) mod load;

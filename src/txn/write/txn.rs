@@ -32,6 +32,7 @@ use crate::txn::free::free_tree::FreeCache;
 use crate::txn::log::operations::TxnRecord;
 use crate::txn::state::Basis;
 use crate::txn::write::commit::Durability;
+use crate::txn::write::folios::FolioWatch;
 use crate::txn::write::handles::TableHandles;
 use crate::txn::write::savepoints::{is_undone_by_going_back, SavedPoint};
 use crate::txn::write::table_set::TableSet;
@@ -44,13 +45,15 @@ pub(crate) struct RunningTxn {
     /// `None` only while the transaction ends.
     pub(crate) writer: Option<Box<Writer>>,
     pub(crate) basis: Basis,
-    pub(super) catalog: TreeRoot,
+    pub(crate) catalog: TreeRoot,
+    /// The tree of named snapshots.
+    pub(crate) snapshots: TreeRoot,
     pub(super) next_tree: TreeId,
     pub(crate) tables: TableSet,
     /// Tables that do not exist and were opened for reading.
     pub(super) absent: BTreeMap<String, Arc<TableHandles>>,
-    /// The catalog was changed directly, by a drop or a rename.
-    pub(super) catalog_changed: bool,
+    /// The catalog was changed directly, by a drop or a rename, or the named snapshots were.
+    pub(crate) catalog_changed: bool,
     pub(crate) broken: Option<String>,
     /// Going back to a savepoint does not undo what has broken the transaction.
     pub(super) is_beyond_repair: bool,
@@ -74,61 +77,6 @@ fn cannot_go_on(cause: &str) -> Result<()> {
 fn may_have_lost(source: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, PermissionDenied, Unsupported};
     !matches!(source.kind(), FileTooLarge | PermissionDenied | Unsupported)
-}
-
-/// When to look next whether large folios in the page cache make stores dirty more than their own
-/// pages.
-#[derive(Debug)]
-struct FolioWatch {
-    /// `None`: this transaction does not count yet what it dirties.
-    since: Option<Dirtied>,
-    /// The number of pages of the transaction at which to look next.
-    next_pages: u64,
-}
-
-impl FolioWatch {
-    /// Look first at 2 pages, then each time the transaction has `FACTOR` times as many.
-    const FIRST_PAGES: u64 = 2;
-    const FACTOR: u64 = 8;
-    /// Counting takes system calls. So only the first of this many transactions counts from its
-    /// beginning, and the others if they get `LARGE_PAGES` pages.
-    const ONE_OF: u64 = 8;
-    const LARGE_PAGES: u64 = 64;
-
-    /// For a transaction after so many that were committed. After one that counted and was aborted,
-    /// the next one counts.
-    fn begin(committed: u64) -> FolioWatch {
-        match committed % FolioWatch::ONE_OF {
-            0 => FolioWatch { since: Some(Dirtied::until_now()), next_pages: FolioWatch::FIRST_PAGES },
-            _ => FolioWatch { since: None, next_pages: FolioWatch::LARGE_PAGES },
-        }
-    }
-}
-
-/// When to drop the page cache again. While another process has its pages mapped and begins no
-/// transaction, dropping it has no effect. So the pauses get longer.
-#[derive(Debug, Default)]
-pub(crate) struct FolioRepairs {
-    /// Times that it was due.
-    asked: u64,
-    /// Times that it was dropped.
-    made: u32,
-}
-
-impl FolioRepairs {
-    /// The first repairs are made when they are due; after that, each when it was due twice as
-    /// often as before.
-    const UNPAUSED: u32 = 4;
-
-    fn is_due(&mut self) -> bool {
-        self.asked += 1;
-        let wanted = 1u64.checked_shl(self.made.saturating_sub(FolioRepairs::UNPAUSED)).unwrap_or(u64::MAX);
-        let due = self.asked >= wanted;
-        if due {
-            (self.asked, self.made) = (0, (self.made + 1).min(16));
-        }
-        due
-    }
 }
 
 impl Env {
@@ -160,7 +108,7 @@ impl Env {
         if !self.readers.free_dead() {
             return Ok(());
         }
-        basis.live = self.live_states();
+        basis.live = self.live_states(basis.kept.as_deref());
         cache.look_again(pages, basis, extent)
     }
 
@@ -180,7 +128,7 @@ impl Env {
             return Ok(());
         }
         self.checkpoint_beside_writers(false)?;
-        basis.live = self.live_states();
+        basis.live = self.live_states(basis.kept.as_deref());
         cache.look_again(pages, basis, extent)
     }
 }
@@ -196,6 +144,7 @@ impl RunningTxn {
                 env,
                 writer: Some(writer),
                 catalog: basis.latest.catalog,
+                snapshots: basis.latest.snapshots,
                 next_tree: basis.latest.next_tree,
                 basis,
                 tables: TableSet::default(),
@@ -230,7 +179,6 @@ impl RunningTxn {
         env.heed_cache_drops();
         env.mapping.follow().map_err(|e| Error::io("mapping the file", env.path(), e))?;
         env.make_writer()?;
-        let basis = Basis { latest, live: env.live_states() };
         let mut writer =
             env.take_writer().ok_or_else(|| Error::usage("the database was opened read-only; open it for writing"))?;
         if writer.based_on != latest.txn {
@@ -240,6 +188,7 @@ impl RunningTxn {
         writer.pages.follow();
         writer.pages.begin(latest.txn.next(), latest.page_count);
         writer.record.begin(env.record_bytes_for(&latest));
+        let basis = writer.basis_of(env, latest);
         let begun = writer.cache.begin(&mut writer.pages, &basis);
         let begun = writer.pages.check_fault(begun);
         if let Err(e) = begun {
