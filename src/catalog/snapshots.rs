@@ -15,8 +15,8 @@
 //!   NAMED-2  every page that the catalog of a record reaches is inside the state that holds the
 //!            record: in use, or pending.
 //!
-//! Failure: [`Error::Corrupt`] for malformed records, which names the snapshot; [`Error::Usage`] and
-//! [`Error::TooLarge`] for names that no snapshot can have.
+//! Failure: [`Error::Corrupt`] for malformed records, which names the snapshot; [`Error::Usage`]
+//! and [`Error::TooLarge`] for names that no snapshot can have.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId, TxnId, MAX_U48};

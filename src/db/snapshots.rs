@@ -31,14 +31,14 @@ pub struct SnapshotInfo {
 }
 
 impl Db {
-    /// Keeps the newest committed state under a name, until it is dropped, also when the database is
-    /// closed. Returns the number of the transaction whose state it is.
+    /// Keeps the newest committed state under a name, until it is dropped, also when the database
+    /// is closed. Returns the number of the transaction whose state it is.
     ///
     /// Takes as long as a small commit by checkpoint, whatever the size of the database: no page is
-    /// copied. From then on, pages that the snapshot reaches and later transactions change are kept,
-    /// so the file gets longer by as much as is changed. [`compact_to`](Db::compact_to) and
-    /// [`salvage`](Db::salvage) copy no snapshots. A file with snapshots is refused by releases that
-    /// do not know them; it is accepted again when the last one was dropped.
+    /// copied. From then on, pages that the snapshot reaches and later transactions change are
+    /// kept, so the file gets longer by as much as is changed. [`compact_to`](Db::compact_to) and
+    /// [`salvage`](Db::salvage) copy no snapshots. A file with snapshots is refused by releases
+    /// that do not know them; it is accepted again when the last one was dropped.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -59,8 +59,8 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// `Usage` if there is a snapshot of this name, or the name is empty; `TooLarge` if the name has
-    /// more than 255 bytes. Otherwise as [`begin_write`](Db::begin_write) and
+    /// `Usage` if there is a snapshot of this name, or the name is empty; `TooLarge` if
+    /// the name has more than 255 bytes. Otherwise as [`begin_write`](Db::begin_write) and
     /// [`WriteTxn::commit`](crate::WriteTxn::commit). A thread that has a write transaction of this
     /// database would wait for itself for ever.
     pub fn create_snapshot(&self, name: &str) -> Result<u64> {
@@ -72,8 +72,8 @@ impl Db {
     /// Reads the free space, and no table.
     ///
     /// # Errors
-    /// As [`begin_read`](Db::begin_read), and `Corrupt` if the free space or the record of a snapshot
-    /// is damaged. The latter names the snapshot.
+    /// As [`begin_read`](Db::begin_read), and `Corrupt` if the free space or the record of
+    /// a snapshot is damaged. The latter names the snapshot.
     pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
         list(&self.begin_read()?)
     }

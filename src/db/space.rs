@@ -134,13 +134,13 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Space> {
     }
     let (mut free_pages, mut pending_pages) = (0, 0);
     let records = txn.snapshot_records()?;
-    let mut kept = PinCount::new(records.iter().flat_map(|(_, record)| record).map(|record| record.txn).collect());
+    let mut pins = PinCount::new(records.iter().flat_map(|(_, record)| record).map(|record| record.txn).collect());
     let walked = free_extents::walk(txn.pages(), state, &mut |record| {
         match record {
             FreeRecord::Usable { pages, .. } => free_pages += pages,
             FreeRecord::Pending(item) => {
                 pending_pages += item.pages;
-                kept.add(&item);
+                pins.add(&item);
             }
         }
         Ok(())
@@ -159,7 +159,7 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Space> {
         log_pages: state.log.pages,
         free_pages,
         pending_pages,
-        snapshot_pages: pending_pages - kept.finish().unpinned,
+        snapshot_pages: pending_pages - pins.finish().unpinned,
     })
 }
 

@@ -30,7 +30,7 @@ use crate::txn::core::Core;
 use crate::txn::free::free_tree::FreeCache;
 use crate::txn::live::{FlushMark, Live};
 use crate::txn::log::operations::TxnRecord;
-use crate::txn::named::{KeptCache, KeptStates};
+use crate::txn::named::{NamedCache, NamedStates};
 use crate::txn::open::OpenSpec;
 use crate::txn::processes::descriptor::Gate;
 use crate::txn::processes::presence::{self, FileLock};
@@ -52,7 +52,7 @@ pub(crate) struct Writer {
     pub(crate) committed: u64,
     pub(crate) repairs: FolioRepairs,
     /// The states of named snapshots.
-    pub(crate) kept: KeptCache,
+    pub(crate) named: NamedCache,
 }
 
 impl Writer {
@@ -60,7 +60,7 @@ impl Writer {
     pub(crate) fn forget(&mut self) {
         self.pages.free = Default::default();
         self.cache = FreeCache::default();
-        self.kept = KeptCache::default();
+        self.named = NamedCache::default();
         self.based_on = TxnId::default();
     }
 }
@@ -195,7 +195,7 @@ impl Env {
             based_on: TxnId::default(),
             committed: 0,
             repairs: FolioRepairs::default(),
-            kept: KeptCache::default(),
+            named: NamedCache::default(),
         }));
         self.has_writer.store(true, Ordering::Relaxed);
         Ok(())
@@ -228,8 +228,8 @@ impl Env {
     }
 
     /// Returns the states whose pages a writer must not reuse (docs/concurrency.md, "Begin read,
-    /// and reclaim"). `kept` are those of the named snapshots of the state that it builds on.
-    pub(crate) fn live_states(&self, kept: Option<&KeptStates>) -> LiveStates {
+    /// and reclaim"). `named` are those of the named snapshots of the state that it builds on.
+    pub(crate) fn live_states(&self, named: Option<&NamedStates>) -> LiveStates {
         if hooks::is(Mutant::EarlyReclaim) {
             return LiveStates::new(self.readers.snapshots().0, self.live.latest().txn);
         }
@@ -247,10 +247,10 @@ impl Env {
         states.extend(checkpoint.pinned);
         states.extend(checkpoint.in_doubt.filter(|_| !hooks::is(Mutant::UnpinnedEarly)).map(|(_, state)| state.txn));
         states.iter().for_each(|state| hooks::note(state.0));
-        let kept = kept.filter(|_| !hooks::is(Mutant::SnapshotsLeftOut));
-        states.extend(kept.iter().flat_map(|kept| &kept.txns));
+        let named = named.filter(|_| !hooks::is(Mutant::SnapshotsLeftOut));
+        states.extend(named.iter().flat_map(|named| &named.txns));
         let mut live = LiveStates::new(states, published);
-        if !all_seen || self.live.is_damaged() || kept.is_some_and(|kept| !kept.are_all) {
+        if !all_seen || self.live.is_damaged() || named.is_some_and(|named| !named.are_all) {
             // What was read as an empty slot may be one that was lost. So no page is used again.
             live.keep_all();
         }

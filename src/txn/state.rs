@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::page::meta::{ExtentPtr, LogDescriptor, MetaPage, TreeRoot};
 use crate::pager::write::live_states::LiveStates;
-use crate::txn::named::KeptStates;
+use crate::txn::named::NamedStates;
 
 /// Words of a state in a live record.
 pub(crate) const STATE_WORDS: usize = 22;
@@ -111,7 +111,7 @@ pub(crate) struct Basis {
     /// States whose pages the transaction must not reuse.
     pub(crate) live: LiveStates,
     /// The states of named snapshots, which are among those of `live`.
-    pub(crate) kept: Option<Arc<KeptStates>>,
+    pub(crate) named: Option<Arc<NamedStates>>,
 }
 
 fn root_words(root: &TreeRoot) -> [u64; 3] {

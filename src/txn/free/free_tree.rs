@@ -415,7 +415,7 @@ mod tests {
             let path = Arc::new(PathBuf::from("memory"));
             let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
             let latest = State { txn: TxnId(7), page_count: 40, ..State::default() };
-            let basis = Basis { latest, live: LiveStates::new(Vec::new(), latest.txn), kept: None };
+            let basis = Basis { latest, live: LiveStates::new(Vec::new(), latest.txn), named: None };
             let mut cache = FreeCache::default();
             pages.begin(latest.txn.next(), latest.page_count);
             cache.begin(&mut pages, &basis).expect("begun");

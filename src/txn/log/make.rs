@@ -167,8 +167,8 @@ impl Core {
         log_file.write_zeros_ahead(&self.mapping, log.start, log.start + 1)
     }
 
-    /// The first state whose recovery may need the log, as the birth of its pages. Readers and named
-    /// snapshots need no log, and may have older states.
+    /// The first state whose recovery may need the log, as the birth of its pages. Readers and
+    /// named snapshots need no log, and may have older states.
     fn log_needed_from(&self) -> TxnId {
         self.live.durable_meta().txn
     }

@@ -16,9 +16,9 @@
 //! catalog and the tables are ever read again.
 //!
 //! Invariants:
-//!   KEPT-1  a transaction counts the snapshots of the state that it builds on, also those that
+//!   STATES-1  a transaction counts the snapshots of the state that it builds on, also those that
 //!           another process has created.
-//!   KEPT-2  while a record cannot be read, no pending page is used again.
+//!   STATES-2  while a record cannot be read, no pending page is used again.
 //!
 //! Failure: `Usage` for a name that is taken or missing; `Corrupt` for a damaged record.
 
@@ -37,38 +37,38 @@ use crate::txn::state::{Basis, State};
 
 /// The states that named snapshots keep.
 #[derive(Debug, Default)]
-pub(crate) struct KeptStates {
+pub(crate) struct NamedStates {
     pub(crate) txns: Vec<TxnId>,
     /// Whether these are all: not if a record cannot be read.
     pub(crate) are_all: bool,
 }
 
-impl KeptStates {
-    fn read<P: PageRead>(pages: &P, root: &TreeRoot, holder: TxnId) -> KeptStates {
-        let Ok(records) = snapshots::list(pages, root, holder) else { return KeptStates::default() };
+impl NamedStates {
+    fn read<P: PageRead>(pages: &P, root: &TreeRoot, holder: TxnId) -> NamedStates {
+        let Ok(records) = snapshots::list(pages, root, holder) else { return NamedStates::default() };
         let are_all = records.iter().all(|(_, record)| record.is_ok());
-        KeptStates { txns: records.iter().flat_map(|(_, record)| record).map(|record| record.txn).collect(), are_all }
+        NamedStates { txns: records.iter().flat_map(|(_, record)| record).map(|record| record.txn).collect(), are_all }
     }
 }
 
 /// The states that the snapshots of one tree keep.
 #[derive(Debug, Default)]
-pub(crate) struct KeptCache {
+pub(crate) struct NamedCache {
     root: TreeRoot,
-    states: Option<Arc<KeptStates>>,
+    states: Option<Arc<NamedStates>>,
 }
 
 impl Writer {
     /// The basis of a transaction on a state. The transaction has begun on its pages.
     pub(crate) fn basis_of(&mut self, env: &Env, latest: State) -> Basis {
-        if self.kept.root != latest.snapshots {
+        if self.named.root != latest.snapshots {
             let states = match latest.snapshots.height {
                 0 => None,
-                _ => Some(Arc::new(KeptStates::read(&self.pages, &latest.snapshots, latest.txn))),
+                _ => Some(Arc::new(NamedStates::read(&self.pages, &latest.snapshots, latest.txn))),
             };
-            self.kept = KeptCache { root: latest.snapshots, states };
+            self.named = NamedCache { root: latest.snapshots, states };
         }
-        let kept = self.kept.states.clone();
-        Basis { latest, live: env.live_states(kept.as_deref()), kept }
+        let named = self.named.states.clone();
+        Basis { latest, live: env.live_states(named.as_deref()), named }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Floor: txn. The record is found in the published state. The reader shows the txn of the snapshot
 //! in a slot, and then looks at the record again, in the state that is published by then. If the
-//! record is still there, the snapshot was not dropped before the slot showed its txn, and no writer
-//! uses its pages again: a writer whose state lacks the record has loaded a newer `published` first,
-//! and so sees the slot (docs/concurrency.md, "A named snapshot").
+//! record is still there, the snapshot was not dropped before the slot showed its txn, and no
+//! writer uses its pages again: a writer whose state lacks the record has loaded a newer
+//! `published` first, and so sees the slot (docs/concurrency.md, "A named snapshot").
 //!
 //! Failure: `Usage` if there is no such snapshot; `Corrupt`, which names it, for a damaged record.
 

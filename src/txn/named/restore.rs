@@ -1,13 +1,13 @@
 //! Restoring: makes the state of a named snapshot the newest one.
 //!
-//! Floor: txn. A write transaction whose catalog is that of the snapshot. Pages that only the newest
-//! state reaches become pending. Pages that only the snapshot reaches are pending, and come back
-//! into use: they are taken out of the pending records. No page is copied. Reads each branch and
-//! leaf of both states, and no overflow extent.
+//! Floor: txn. A write transaction whose catalog is that of the snapshot. Pages that only the
+//! newest state reaches become pending. Pages that only the snapshot reaches are pending, and come
+//! back into use: they are taken out of the pending records. No page is copied. Reads each branch
+//! and leaf of both states, and no overflow extent.
 //!
 //! Invariants:
-//!   RESTORE-1  each page that the snapshot reaches is, before, either in use by the newest state or
-//!              pending. Otherwise the transaction is aborted.
+//!   RESTORE-1  each page that the snapshot reaches is, before, either in use by the newest state
+//!              or pending. Otherwise the transaction is aborted.
 //!
 //! Failure: `Usage` if there is no such snapshot; `Corrupt`, which names it, if a page of it is
 //! damaged or not kept; the errors of a commit. Then nothing has changed.
@@ -31,21 +31,21 @@ impl RunningTxn {
         let found = snapshots::find(self.pages(), &self.snapshots, name, self.basis.latest.txn);
         let Some(record) = self.note(None, found)? else { return Err(self.no_snapshot(name)) };
         self.begin_change()?;
-        let kept = self.pages_of(&record).map_err(|e| of_snapshot(name, e));
-        let kept = self.note(None, kept)?;
+        let wanted = self.pages_of(&record).map_err(|e| of_snapshot(name, e));
+        let wanted = self.note(None, wanted)?;
         let roots = table_records(self.pages(), &self.catalog);
         let mut roots: Vec<TreeRoot> = self.note(None, roots)?.into_iter().map(|(_, record)| record.root).collect();
         roots.push(self.catalog);
         let pages = &mut writer_of(&mut self.writer).pages;
-        let mut sparing = Sparing { pages, kept: &kept, spared: 0 };
+        let mut sparing = Sparing { pages, wanted: &wanted, spared: 0 };
         let freed = roots.iter_mut().try_for_each(|root| tree::drop_tree(&mut sparing, root).map(drop));
         let spared = sparing.spared;
         self.note(None, freed)?;
         let Writer { pages, cache, .. } = writer_of(&mut self.writer);
-        let taken = cache.take_out_pending(pages, &self.basis, &kept);
+        let taken = cache.take_out_pending(pages, &self.basis, &wanted);
         let taken = self.note(None, taken)?;
-        if spared + taken != kept.taken {
-            let missing = kept.taken.abs_diff(spared + taken);
+        if spared + taken != wanted.taken {
+            let missing = wanted.taken.abs_diff(spared + taken);
             let what = format!("snapshot '{name}' reaches {missing} pages that were not kept for it");
             let lost = Err(Error::corrupt(record.catalog.ptr.id, what));
             return self.note(None, lost);
@@ -81,7 +81,7 @@ fn of_snapshot(name: &str, e: Error) -> Error {
 /// Pages of the transaction, for dropping trees: frees only pages that the snapshot does not reach.
 struct Sparing<'a> {
     pages: &'a mut TxnPages,
-    kept: &'a PageMap,
+    wanted: &'a PageMap,
     /// Pages that were not freed.
     spared: u64,
 }
@@ -120,9 +120,9 @@ impl PageWrite for Sparing<'_> {
         let mut at = id.0;
         let end = id.0 + pages;
         while at < end {
-            let is_kept = self.kept.is_taken(PageId(at));
-            let run = (at..end).take_while(|&page| self.kept.is_taken(PageId(page)) == is_kept).count() as u64;
-            match is_kept {
+            let is_wanted = self.wanted.is_taken(PageId(at));
+            let run = (at..end).take_while(|&page| self.wanted.is_taken(PageId(page)) == is_wanted).count() as u64;
+            match is_wanted {
                 true => self.spared += run,
                 false => self.pages.free(PageId(at), run, born),
             }

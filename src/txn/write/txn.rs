@@ -108,7 +108,7 @@ impl Env {
         if !self.readers.free_dead() {
             return Ok(());
         }
-        basis.live = self.live_states(basis.kept.as_deref());
+        basis.live = self.live_states(basis.named.as_deref());
         cache.look_again(pages, basis, extent)
     }
 
@@ -128,7 +128,7 @@ impl Env {
             return Ok(());
         }
         self.checkpoint_beside_writers(false)?;
-        basis.live = self.live_states(basis.kept.as_deref());
+        basis.live = self.live_states(basis.named.as_deref());
         cache.look_again(pages, basis, extent)
     }
 }
