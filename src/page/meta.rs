@@ -17,7 +17,7 @@ use crate::limits::{page_size_ok, DEPTH_MAX, PAGE_SIZE_MAX, PAGE_SIZE_MIN};
 /// The format version that this build reads and writes.
 pub(crate) const VERSION: u32 = 1;
 /// Required features: bits of [`MetaPage::required`]. A state has the bit of a feature once a state
-/// before it, or itself, has used the feature. Bit 3 is reserved.
+/// before it, or itself, has used the feature.
 pub(crate) mod features {
     /// Tables with several values per key.
     pub(crate) const MULTIMAP: u64 = 1;
@@ -25,11 +25,11 @@ pub(crate) mod features {
     pub(crate) const LONG_KEYS: u64 = 1 << 1;
     /// Tables whose keys are not in bytewise order.
     pub(crate) const KEY_ORDERS: u64 = 1 << 2;
+    /// Named snapshots. Only states that have some have this bit.
+    pub(crate) const SNAPSHOTS: u64 = 1 << 3;
 }
 /// Required feature bits that this build knows. A file with other bits is refused.
-pub(crate) const KNOWN_REQUIRED: u64 = features::LONG_KEYS | NAMED_SNAPSHOTS;
-/// The state has named snapshots: their tree has a root. Set while there is one.
-pub(crate) const NAMED_SNAPSHOTS: u64 = 1 << 3;
+pub(crate) const KNOWN_REQUIRED: u64 = features::LONG_KEYS | features::SNAPSHOTS;
 
 /// The root of a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -148,8 +148,8 @@ impl MetaPage {
     /// The required features of the state. A file without named snapshots stays one that programs
     /// read which do not know them.
     fn features(&self) -> u64 {
-        let named = if self.snapshots.height > 0 { NAMED_SNAPSHOTS } else { 0 };
-        self.required & !NAMED_SNAPSHOTS | named
+        let named = if self.snapshots.height > 0 { features::SNAPSHOTS } else { 0 };
+        self.required & !features::SNAPSHOTS | named
     }
 
     fn encode(&self) -> [u8; at::RECORD_BYTES] {
@@ -234,7 +234,7 @@ impl MetaPage {
                 start: get_u64(record, at::LOG + 24),
                 chain: get_u32(record, at::LOG + 32),
             },
-            snapshots: match get_u64(record, at::REQUIRED) & NAMED_SNAPSHOTS {
+            snapshots: match get_u64(record, at::REQUIRED) & features::SNAPSHOTS {
                 0 => TreeRoot::empty(TreeId::SNAPSHOTS),
                 _ => root(at::SNAPSHOTS, "root of named snapshots")?,
             },

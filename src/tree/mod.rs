@@ -49,7 +49,7 @@ pub(crate) use scan::cursor::Cursor;
 pub(crate) use scan::range::Range;
 pub(crate) use scan::spot::Spot;
 pub(crate) use value::{check_sizes, extent_for, free_extent, store};
-pub(crate) use verify::check::{check, TreeStats};
+pub(crate) use verify::check::{check, TreeStats, Visit};
 pub(crate) use verify::finding::{text_of, Finding};
 pub(crate) use verify::measure::measure;
 pub(crate) use verify::newer::NewerPages;

@@ -23,6 +23,9 @@ pub(crate) fn notes(remarks: &[Finding]) -> String {
 /// empty key stands for the beginning or the end of the table.
 pub(crate) fn json_of(finding: &Finding) -> Value {
     let mut fields = json!({ "page": finding.page.map(|page| page.0), "table": finding.table });
+    if let Some(snapshot) = &finding.snapshot {
+        fields["snapshot"] = json!(snapshot);
+    }
     if let (Some(fields), Some((first, end))) = (fields.as_object_mut(), &finding.key_range) {
         fields.extend([jsonl::named_bytes("first_key", first), jsonl::named_bytes("end_key", end)]);
     }

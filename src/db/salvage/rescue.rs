@@ -87,7 +87,7 @@ impl<'r> Rescue<'r> {
     pub(super) fn run(&mut self, metas: &[Candidate], lost_slots: &[u64]) -> Result<()> {
         for &slot in lost_slots {
             let what = "a meta page cannot be read; if it was the newer one, its commit is lost".to_string();
-            self.lost.push(Finding { page: Some(PageId(slot)), table: None, key_range: None, what });
+            self.lost.push(Finding { page: Some(PageId(slot)), what, ..Finding::default() });
         }
         match metas.first() {
             Some(newest) => self.newest(newest)?,
@@ -119,17 +119,17 @@ impl<'r> Rescue<'r> {
             let what = format!("the catalog: {}", finding.what);
             let range = (finding.low.unwrap_or_default(), finding.high.unwrap_or_default());
             let page = Some(finding.page).filter(|page| !page.is_none());
-            self.lost.push(Finding { page, table: None, key_range: Some(range), what });
+            self.lost.push(Finding { page, key_range: Some(range), what, ..Finding::default() });
         }
         for (name, record) in records {
             if let Err(e) = record.known_flags(&name) {
-                self.lost.push(Finding { page: None, table: Some(name), key_range: None, what: e.to_string() });
+                self.lost.push(Finding { table: Some(name), what: e.to_string(), ..Finding::default() });
                 continue;
             }
             let tree = record.root.tree;
             if !self.adopt(tree, &name, Some(&record), true)? {
                 let what = format!("tree {tree} belongs to two tables");
-                self.lost.push(Finding { page: None, table: Some(name), key_range: None, what });
+                self.lost.push(Finding { table: Some(name), what, ..Finding::default() });
                 continue;
             }
             self.walk(&record.root, Pass::Newest)?;

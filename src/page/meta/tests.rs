@@ -11,7 +11,7 @@ fn meta(page_size: u32, txn: u64) -> MetaPage {
     };
     MetaPage {
         page_size,
-        required: NAMED_SNAPSHOTS,
+        required: features::SNAPSHOTS,
         optional: 1 << 63 | 5,
         uuid: *b"0123456789abcdef",
         txn: TxnId(txn),

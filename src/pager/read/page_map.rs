@@ -21,6 +21,7 @@ const WORDS: usize = 8;
 const CHUNK_PAGES: u64 = (WORDS * 64) as u64;
 
 /// The taken pages of one or more chunks.
+#[derive(Clone)]
 enum Span {
     /// Some pages of one chunk: a bit for each page that was taken.
     Some([u64; WORDS]),
@@ -29,6 +30,7 @@ enum Span {
 }
 
 /// A set of page ids.
+#[derive(Clone)]
 pub(crate) struct PageMap {
     /// Keyed by the number of the span's first chunk.
     spans: BTreeMap<u64, Span>,

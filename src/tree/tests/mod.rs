@@ -14,7 +14,7 @@ use crate::ids::{PageId, TreeId};
 use crate::page::header::{Header, PageKind};
 use crate::page::leaf::LeafValue;
 use crate::pager::PageRead as _;
-use crate::tree::verify::check::TreeStats;
+use crate::tree::verify::check::{TreeStats, Visit};
 use pages::VecPages;
 
 /// A tree and the map that it must equal.
@@ -267,7 +267,10 @@ impl ModelTree {
 fn check_all(pages: &VecPages, root: &TreeRoot) -> (Vec<Finding>, HashSet<PageId>, TreeStats) {
     let mut reached = HashSet::new();
     let mut findings = Vec::new();
-    let mut visit = |id: PageId, pages: u64| (0..pages.min(1 << 16)).all(|at| reached.insert(PageId(id.0 + at)));
+    let mut visit = |id: PageId, pages: u64| match (0..pages.min(1 << 16)).all(|at| reached.insert(PageId(id.0 + at))) {
+        true => Visit::First,
+        false => Visit::Again,
+    };
     let stats = check(pages, root, &mut visit, &mut |finding| findings.push(finding));
     (findings, reached, stats)
 }
