@@ -58,6 +58,8 @@ enum Verb {
     Salvage(cmd::salvage::Args),
     /// List the tables with their types; create, drop, rename or clear one
     Tables(cmd::tables::Args),
+    /// Create, list and drop named snapshots; restore the database to one
+    Snapshot(cmd::snapshot::Args),
     /// List the live read transactions of all processes
     Readers(cmd::readers::Args),
     /// Print the meta pages, or the header of a page
@@ -89,6 +91,7 @@ impl Cli {
             Verb::Recover(args) => args.run(),
             Verb::Salvage(args) => args.run(),
             Verb::Tables(args) => args.run(),
+            Verb::Snapshot(args) => args.run(),
             Verb::Readers(args) => args.run(),
             Verb::Page(args) => args.run(),
             Verb::Bench(args) => args.run(),

@@ -367,7 +367,7 @@ impl Audit<'_> {
         // The walk over their tree has reported an error of it.
         let Ok(records) = txn.snapshot_records() else { return };
         pending.sort_unstable_by_key(|item| item.start);
-        let mut within = Within { txn: TxnId(0), own: PageMap::new(0), reachable, pending, not_kept: Vec::new() };
+        let mut within = Within { txn: TxnId(0), own: PageMap::new(0), reachable, pending, missing: Vec::new() };
         for (name, record) in records {
             self.report.snapshots += 1;
             match record {
@@ -381,12 +381,12 @@ impl Audit<'_> {
         let first_finding = self.report.findings.len();
         (within.txn, within.own) = (record.txn, PageMap::new(self.map.pages));
         let within = self.within.insert(within);
-        within.not_kept.clear();
+        within.missing.clear();
         let mut damaged_to = self.tree(txn, &record.catalog, None);
         damaged_to.sort_unstable();
         self.tables(txn, (&record.catalog, record.next_tree), &damaged_to);
         let within = self.within.take().unwrap_or_else(|| unreachable!("set above"));
-        for &(page, pages) in &within.not_kept {
+        for &(page, pages) in &within.missing {
             self.add(Some(page), format!("{pages} pages from this one on were not kept for the snapshot"));
         }
         for finding in &mut self.report.findings[first_finding..] {
@@ -413,7 +413,7 @@ struct Within {
     /// The pending extents of the newest state, by first page.
     pending: Vec<FreeItem>,
     /// Extents that are neither in use nor pending from the time of the snapshot.
-    not_kept: Vec<(PageId, u64)>,
+    missing: Vec<(PageId, u64)>,
 }
 
 impl Within {
@@ -424,8 +424,8 @@ impl Within {
         if self.reachable.is_taken(id) {
             return Visit::Covered;
         }
-        if !self.is_pending(id, pages) && self.not_kept.len() < LOST_LISTED {
-            self.not_kept.push((id, pages));
+        if !self.is_pending(id, pages) && self.missing.len() < LOST_LISTED {
+            self.missing.push((id, pages));
         }
         Visit::First
     }

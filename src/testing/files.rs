@@ -148,7 +148,32 @@ fn read_all(db: &Db) -> bool {
         let read = read_table(&txn, &table.name, clean);
         assert!(!clean || read.is_ok(), "clean, and {read:?}");
     }
+    let snapshots = db.snapshots();
+    assert!(!clean || snapshots.is_ok(), "clean, and {snapshots:?}");
+    for snapshot in snapshots.unwrap_or_default() {
+        let read = read_snapshot(db, &snapshot.name, clean);
+        assert!(!clean || read.is_ok(), "clean, and {read:?}");
+    }
     clean
+}
+
+fn read_snapshot(db: &Db, name: &str, clean: bool) -> Result<()> {
+    let txn = db.read_snapshot(name)?;
+    for table in txn.tables()? {
+        read_table(&txn, &table.name, clean)?;
+    }
+    Ok(())
+}
+
+/// Restores and drops all named snapshots. If the file was clean, it must be clean after each step.
+fn change_snapshots(db: &Db, clean: bool) {
+    let Ok(snapshots) = db.snapshots() else { return };
+    for snapshot in snapshots {
+        for changed in [db.restore_snapshot(&snapshot.name), db.drop_snapshot(&snapshot.name)] {
+            assert!(!clean || changed.is_ok(), "clean, and {changed:?}");
+            assert!(!clean || read_all(db), "clean before, and not after a snapshot: {:?}", db.check());
+        }
+    }
 }
 
 fn read_table(txn: &ReadTxn, name: &str, clean: bool) -> Result<()> {
@@ -190,6 +215,7 @@ fn use_for_writing(db: &Db, clean: bool, file: &[u8]) {
             break;
         }
     }
+    change_snapshots(db, clean);
     read_all(db);
 }
 
@@ -227,7 +253,8 @@ pub fn sample_files() -> &'static [Vec<u8>] {
     SAMPLES.get_or_init(|| {
         let samples = [of_everything, of_long_keys, of_free_space, |_: &Db| Ok(())];
         let closed = samples.iter().filter_map(|fill| without_log(|| sample(*fill)).ok());
-        closed.chain(with_log_shape(Some((1, 8 * PAGE_SIZE_MIN as u64)), sample_of_log).ok()).collect()
+        let log = with_log_shape(Some((1, 8 * PAGE_SIZE_MIN as u64)), sample_of_log).ok();
+        closed.chain(log).chain(without_log(|| sample(of_snapshots)).ok()).collect()
     })
 }
 
@@ -286,6 +313,21 @@ fn of_long_keys(db: &Db) -> Result<()> {
     txn.commit()
 }
 
+fn of_snapshots(db: &Db) -> Result<()> {
+    of_everything(db)?;
+    db.create_snapshot("everything")?;
+    for round in 0..3u8 {
+        let txn = db.begin_write()?;
+        for number in 0..60u16 {
+            txn.bytes_table("numbers")?.insert(&number.to_be_bytes(), &filled(round, 100))?;
+        }
+        txn.bytes_table("large")?.insert(b"three pages", &filled(round, 8600))?;
+        txn.commit()?;
+        db.create_snapshot(&format!("round {round}"))?;
+    }
+    db.restore_snapshot("round 0")
+}
+
 fn of_free_space(db: &Db) -> Result<()> {
     let key = |number: u16| (number ^ 0x55).to_be_bytes();
     let txn = db.begin_write()?;
@@ -316,7 +358,7 @@ mod tests {
     #[test]
     fn sample_files_are_small_and_have_free_space_and_a_log() {
         let samples = sample_files();
-        assert_eq!(samples.len(), 5);
+        assert_eq!(samples.len(), 6);
         let newest = |file: &Vec<u8>| {
             let metas = [0, PAGE_SIZE_MIN].map(|at| MetaPage::decode_copy(&file[at..]).expect("a meta page"));
             metas.into_iter().max_by_key(|meta| meta.txn).expect("two")
@@ -328,5 +370,6 @@ mod tests {
         assert!(newest(&samples[0]).free_list.pages > 0, "a free list");
         assert!(newest(&samples[2]).free_space.height > 0, "a free-space tree");
         assert!(newest(&samples[4]).log.pages > 0, "a commit log");
+        assert!(newest(&samples[5]).snapshots.entries > 0, "named snapshots");
     }
 }

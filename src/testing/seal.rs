@@ -20,7 +20,7 @@ pub fn seal_file(data: &mut [u8]) {
         if copy + at::RECORD_BYTES > sealer.data.len() {
             break;
         }
-        for root in [at::CATALOG, at::FREE_SPACE] {
+        for root in [at::CATALOG, at::FREE_SPACE, at::SNAPSHOTS] {
             sealer.pointer(copy + root, 0, 0);
         }
         let pages = layout::get_u48(sealer.data, copy + at::FREE_LIST + 10);
@@ -108,7 +108,8 @@ impl Sealer<'_> {
         self.extent_pointer(pointer, (bytes + layout::HEADER_BYTES as u64).div_ceil(self.page_size as u64));
     }
 
-    /// Seals the target of an entry of a leaf: overflow extents, or the tree of a table.
+    /// Seals the target of an entry of a leaf: overflow extents, the tree of a table, or the catalog
+    /// of a named snapshot.
     fn entry(&mut self, entry: usize, end: usize, depth: usize) {
         let word = layout::get_u16(self.data, entry);
         let key_bytes = usize::from(word) & layout::KEY_BYTES_MAX;
@@ -131,6 +132,7 @@ impl Sealer<'_> {
                 self.extent_pointer(value, pages);
             }
             0 if tree == 0 => self.pointer(value + 9, 0, depth + 1),
+            0 if tree == 2 => self.pointer(value + 24, 0, depth + 1),
             _ => {}
         }
     }

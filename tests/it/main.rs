@@ -16,6 +16,7 @@ mod costs;
 mod crash_kill;
 mod creation;
 mod damage;
+mod damaged_snapshots;
 mod descriptors;
 mod disks;
 mod documents;

@@ -10,6 +10,7 @@
 //! Encoding      --hex and --base64, from `format::bytes`, which decodes and writes such text
 //! KeyRange      --prefix, --from and --to
 //! GivenValue    VALUE: an argument, standard input, or the content of a file
+//! AtSnapshot    --snapshot
 //! MaxLine       --max-line
 //! RowFormat     --format
 //! KeepFile      --keep
@@ -22,6 +23,8 @@
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+
+use mapleaf::{Db, ReadTxn};
 
 use crate::exit::Failure;
 pub(crate) use crate::format::bytes::Encoding;
@@ -122,6 +125,24 @@ impl GivenValue {
                 line.strip_suffix(b"\r").unwrap_or(line)
             }
             _ => &self.bytes,
+        }
+    }
+}
+
+/// `--snapshot`: the named snapshot that a verb reads.
+#[derive(clap::Args, Debug)]
+pub(crate) struct AtSnapshot {
+    /// Read a named snapshot instead of the newest state
+    #[arg(long = "snapshot", value_name = "NAME")]
+    name: Option<String>,
+}
+
+impl AtSnapshot {
+    /// Begins to read the snapshot, or the newest state.
+    pub(crate) fn begin(&self, db: &Db) -> mapleaf::Result<ReadTxn> {
+        match &self.name {
+            Some(name) => db.read_snapshot(name),
+            None => db.begin_read(),
         }
     }
 }

@@ -66,7 +66,10 @@ fn summary(report: &CheckReport) -> String {
         report.free_pages,
         count(report.tables, "table"),
         count(report.entries, "entry")
-    )
+    ) + &match report.snapshots {
+        0 => String::new(),
+        snapshots => format!("also checked {}\n", count(snapshots, "snapshot")),
+    }
 }
 
 fn json_of(report: &CheckReport) -> Value {
@@ -79,5 +82,6 @@ fn json_of(report: &CheckReport) -> Value {
         "free_pages": report.free_pages,
         "tables": report.tables,
         "entries": report.entries,
+        "snapshots": report.snapshots,
     })
 }

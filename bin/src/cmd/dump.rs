@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use mapleaf::{Db, ReadTxn, TableInfo};
 
-use crate::cmd::args::{Encoding, ExistingFile, KeyRange, RowFormat, TableName};
+use crate::cmd::args::{AtSnapshot, Encoding, ExistingFile, KeyRange, RowFormat, TableName};
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::{Column, Columns, RowText};
@@ -43,6 +43,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     file: ExistingFile,
     #[command(flatten)]
+    at: AtSnapshot,
+    #[command(flatten)]
     table: TableName,
     /// Dump all tables
     #[arg(long, conflicts_with = "table")]
@@ -62,7 +64,7 @@ impl Args {
     pub(crate) fn run(self) -> Outcome {
         let format = self.choose_format()?;
         let db = open::read_only(&self.file.path)?;
-        let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file.path))?;
+        let txn = self.at.begin(&db).map_err(|error| Failure::of_database(error, &self.file.path))?;
         let tables = self.tables(&txn)?;
         if let [table] = &*tables {
             // Wrong bounds are reported before OUT is made.

@@ -3,7 +3,7 @@
 //! [`Column::show`] makes the text with `Type::show`; [`Output::write`] escapes control characters
 //! if standard output is a terminal.
 
-use crate::cmd::args::{Encoding, ExistingFile, Key, TableName};
+use crate::cmd::args::{AtSnapshot, Encoding, ExistingFile, Key, TableName};
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::{Column, Columns};
@@ -28,6 +28,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     key: Key,
     #[command(flatten)]
+    at: AtSnapshot,
+    #[command(flatten)]
     table: TableName,
     #[command(flatten)]
     encoding: Encoding,
@@ -41,7 +43,7 @@ impl Args {
     pub(crate) fn run(self) -> Outcome {
         let db = open::read_only(&self.file.path)?;
         let failed = |error| Failure::of_database(error, &self.file.path);
-        let txn = db.begin_read().map_err(failed)?;
+        let txn = self.at.begin(&db).map_err(failed)?;
         let columns = Columns::of_read(&txn, &self.table.name).map_err(failed)?;
         let key = columns
             .key

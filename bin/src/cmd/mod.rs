@@ -17,6 +17,7 @@ pub(crate) mod readers;
 pub(crate) mod recover;
 pub(crate) mod salvage;
 pub(crate) mod scan;
+pub(crate) mod snapshot;
 pub(crate) mod stat;
 pub(crate) mod tables;
 pub(crate) mod torture;

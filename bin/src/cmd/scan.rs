@@ -2,7 +2,7 @@
 
 use mapleaf::ReadTxn;
 
-use crate::cmd::args::{Encoding, ExistingFile, KeyRange, TableName};
+use crate::cmd::args::{AtSnapshot, Encoding, ExistingFile, KeyRange, TableName};
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::{Columns, Field, RowText};
@@ -54,6 +54,8 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "hex")]
     json: bool,
     #[command(flatten)]
+    at: AtSnapshot,
+    #[command(flatten)]
     table: TableName,
     #[command(flatten)]
     encoding: Encoding,
@@ -62,7 +64,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let db = open::read_only(&self.file.path)?;
-        let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file.path))?;
+        let txn = self.at.begin(&db).map_err(|error| Failure::of_database(error, &self.file.path))?;
         let columns =
             Columns::of_read(&txn, &self.table.name).map_err(|error| Failure::of_database(error, &self.file.path))?;
         let span =

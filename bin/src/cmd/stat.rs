@@ -137,6 +137,7 @@ fn text_of_pin(pin: &Pin) -> String {
         PinnedBy::Reader { process, label } if label.is_empty() => format!("a reader of process {process}"),
         PinnedBy::Reader { process, label } => format!("the reader '{}' of process {process}", label.escape_debug()),
         PinnedBy::RunningCheckpoint => "a running checkpoint".to_string(),
+        PinnedBy::Snapshot { name } => format!("the snapshot '{}'", name.escape_debug()),
         _ => "the last checkpoint".to_string(),
     };
     let Pin { txn, pages, only_pages, .. } = pin;
@@ -147,6 +148,7 @@ fn json_of_pin(pin: &Pin) -> Value {
     let (by, process, label) = match &pin.by {
         PinnedBy::Reader { process, label } => ("reader", Some(process), Some(label)),
         PinnedBy::RunningCheckpoint => ("running checkpoint", None, None),
+        PinnedBy::Snapshot { name } => ("snapshot", None, Some(name)),
         _ => ("last checkpoint", None, None),
     };
     let (txn, pages, only_pages) = (pin.txn, pin.pages, pin.only_pages);
@@ -156,7 +158,9 @@ fn json_of_pin(pin: &Pin) -> Value {
 /// The trees of a state by their names for people.
 fn trees(space: &Space) -> impl Iterator<Item = (String, &TreeSpace)> {
     let tables = space.tables.iter().map(|tree| (format!("table '{}'", tree.name.escape_debug()), tree));
-    tables.chain([("catalog".to_string(), &space.catalog), ("free space".to_string(), &space.free_space)])
+    let snapshots = Some(("snapshots".to_string(), &space.snapshots)).filter(|(_, tree)| tree.entries > 0);
+    let others = [("catalog".to_string(), &space.catalog), ("free space".to_string(), &space.free_space)];
+    tables.chain(others).chain(snapshots)
 }
 
 fn text_of_space(space: &Space) -> String {
@@ -164,6 +168,7 @@ fn text_of_space(space: &Space) -> String {
     for (name, pages) in [
         ("meta pages", space.meta_pages),
         ("free list pages", space.free_list_pages),
+        ("snapshot pages", space.snapshot_pages),
         ("branch pages", trees(space).map(|(_, tree)| tree.branch_pages).sum()),
         ("leaf pages", trees(space).map(|(_, tree)| tree.leaf_pages).sum()),
         ("overflow pages", trees(space).map(|(_, tree)| tree.overflow_pages).sum()),
@@ -206,9 +211,11 @@ fn json_of_space(space: &Space) -> Value {
         "log_pages": space.log_pages,
         "free_pages": space.free_pages,
         "pending_pages": space.pending_pages,
+        "snapshot_pages": space.snapshot_pages,
         "tables": space.tables.iter().map(tree).collect::<Vec<Value>>(),
         "catalog": tree(&space.catalog),
         "free_space": tree(&space.free_space),
+        "snapshots": tree(&space.snapshots),
     })
 }
 

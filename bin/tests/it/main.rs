@@ -18,6 +18,7 @@ mod parts;
 mod privacy;
 mod refused_writes;
 mod shared;
+mod snapshots;
 mod support;
 mod terminal;
 mod torture;

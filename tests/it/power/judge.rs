@@ -143,7 +143,7 @@ fn same_after_a_kill(now: u64, again: u64) -> Result<(), String> {
 }
 
 /// Whether everything was readable. A read entry that differs from the state is a violation.
-fn all_right(txn: &ReadTxn, state: &State) -> Result<bool, String> {
+pub(super) fn all_right(txn: &ReadTxn, state: &State) -> Result<bool, String> {
     let mut whole = true;
     match txn.tables() {
         Err(_) => whole = false,

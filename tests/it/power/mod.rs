@@ -20,6 +20,7 @@ mod mutants;
 mod recorder;
 mod run;
 mod setting;
+mod snapshots;
 mod two;
 
 use events::Events;

@@ -21,6 +21,9 @@
 //! members                         PRESENCE:SESSION PROCESS:WRITES..
 //! pins                            of readers        pins PROCESS:TXN:ONLY_PINNED..
 //! sync, checkpoint, check         as the functions of `Db`          ok
+//! snapshot create|drop|restore NAME   as the functions of `Db`      ok
+//! snapshot hold NAME              a read transaction                TXN HASH
+//! snapshots                       names                             ok NAME..
 //! pages                           page count, free, pending, log    ok A B C D
 //! spawn                           starts a program that lives for a minute      ok PROCESS
 //! fail KIND, heal                 flushes of a kind fail, or no longer   ok
@@ -226,7 +229,7 @@ fn flush_kind(word: &str) -> FlushKind {
 }
 
 fn mutant(name: &str) -> Mutant {
-    let known = [Mutant::ProofSkipped, Mutant::LockFilePoisonIgnored];
+    let known = [Mutant::ProofSkipped, Mutant::LockFilePoisonIgnored, Mutant::SnapshotsLeftOut];
     known.into_iter().find(|mutant| format!("{mutant:?}") == name).expect("a mutant")
 }
 
@@ -290,6 +293,10 @@ impl Session {
                 let moved = self.read.iter_mut().map(ReadTxn::refresh).collect::<mapleaf::Result<Vec<_>>>();
                 moved.map(|_| ok(self.read[0].txn_id())).map_err(failed)
             }
+            ["snapshot", "hold", name] => {
+                self.read.push(self.db().read_snapshot(name).map_err(failed)?);
+                hash(&self.read[self.read.len() - 1])
+            }
             ["held"] => hash(&self.read[0]),
             ["release"] => {
                 self.read.clear();
@@ -338,6 +345,18 @@ impl Session {
                     _ => None,
                 };
                 Ok(format!("pins{}", stats.pins.iter().filter_map(one).collect::<String>()))
+            }
+            ["snapshot", what, name] => {
+                let done = match what {
+                    "create" => db.create_snapshot(name).map(drop),
+                    "drop" => db.drop_snapshot(name),
+                    _ => db.restore_snapshot(name),
+                };
+                done.map(|()| "ok".into()).map_err(failed)
+            }
+            ["snapshots"] => {
+                let found = db.snapshots().map_err(failed)?;
+                Ok(found.iter().fold("ok".to_string(), |all, one| all + " " + &one.name))
             }
             ["sync"] => db.sync().map(|()| "ok".into()).map_err(failed),
             ["checkpoint"] => db.checkpoint().map(|()| "ok".into()).map_err(failed),

@@ -14,6 +14,7 @@
 //! places   other users, permissions, links, renamed and copied files, `fork`
 //! mounts   namespaces, read-only mounts, a file without its directory, full file systems
 //! readers  the list of read transactions of all processes
+//! snapshots  named snapshots that one process makes while another one writes
 //! exclusive  processes that have a file exclusively
 //! ```
 //!
@@ -34,5 +35,6 @@ mod memory;
 mod mounts;
 mod places;
 mod readers;
+mod snapshots;
 mod stress;
 mod worker;

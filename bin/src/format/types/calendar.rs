@@ -164,7 +164,11 @@ pub(super) fn read_datetime(text: &str) -> Option<Vec<u8>> {
 
 pub(super) fn show_timestamp(bytes: &[u8]) -> Result<String, String> {
     ends_at(bytes, 12)?;
-    let (seconds, nanoseconds) = (i64_at(bytes)?, u32_at(bytes, 8)?);
+    utc_text(i64_at(bytes)?, u32_at(bytes, 8)?)
+}
+
+/// A time as text: seconds since 1970, and nanoseconds.
+pub(crate) fn utc_text(seconds: i64, nanoseconds: u32) -> Result<String, String> {
     let clock = show_clock(seconds.rem_euclid(DAY_SECONDS), nanoseconds)?;
     Ok(format!("{}T{clock}Z", show_days(seconds.div_euclid(DAY_SECONDS))))
 }

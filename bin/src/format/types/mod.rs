@@ -26,6 +26,7 @@ use mapleaf::codec::Encoded;
 use serde_json::value::RawValue;
 
 use crate::format::bytes;
+pub(crate) use calendar::utc_text;
 use numbers::{Scalar, SCALARS};
 pub(crate) use sums::NumberKind;
 
