@@ -81,6 +81,8 @@ impl Db {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
+    /// Named snapshots are not copied: to copy the state of one, restore the database to it first.
+    ///
     /// # Errors
     /// `Usage` if `out` exists or a table is of a kind that this release does not know, `Corrupt`
     /// for damage, `Fault` if the kernel could not serve an access, `DiskFull`, `Io`, `Permission`

@@ -33,6 +33,8 @@ pub struct MetaInfo {
     pub log_epoch: u64,
     /// Position in the commit log of the first record after this state, in bytes.
     pub log_start: u64,
+    /// Root page of the tree of named snapshots; 0 if there are none.
+    pub snapshots_root: u64,
 }
 
 /// The header of a page.
@@ -84,6 +86,7 @@ pub fn metas(db: &Db) -> Result<Vec<MetaInfo>> {
                 log_pages: meta.log.pages,
                 log_epoch: meta.log.epoch,
                 log_start: meta.log.start,
+                snapshots_root: meta.snapshots.ptr.id.0,
             });
         }
     }

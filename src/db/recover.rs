@@ -126,6 +126,9 @@ impl Db {
     /// the other: it goes on with the remaining state, if that is whole, and replays its commit
     /// log.
     ///
+    /// Of named snapshots, only the records come back with a state. Pages that only they reach are
+    /// not looked at: [`check`](Db::check) says afterwards which snapshots are damaged.
+    ///
     /// Reads every page in use with `pread`; nothing is mapped. A crash at any moment leaves a file
     /// that can be recovered to the same state. [`Options::recover`](crate::Options::recover) does
     /// the same while opening.

@@ -74,6 +74,25 @@ fn a_damaged_page_of_a_snapshot_is_found_and_named_and_never_restored() {
     assert_clean(&db);
 }
 
+/// Going back to an older state brings back the snapshots that it had.
+#[test]
+fn recovery_goes_back_to_a_state_with_its_snapshots() {
+    let (_dir, path) = database();
+    let bytes = std::fs::read(&path).expect("read");
+    let of_newest = |page: &[u8]| page[4] == 1 && page.windows(10).any(|ten| ten == b"newer 1000");
+    let leaf = bytes.chunks(PAGE).position(of_newest).expect("a leaf of the newest state");
+    damage(&path, |bytes| bytes[leaf * PAGE + 3000] ^= 1);
+    Db::recover(&path).expect("the state before is whole");
+    let db = Db::open(&path).expect("opened");
+    assert_clean(&db);
+    let names: Vec<String> = db.snapshots().expect("listed").into_iter().map(|found| found.name).collect();
+    assert_eq!(names, ["another", "victim"]);
+    db.restore_snapshot("victim").expect("restored");
+    assert_clean(&db);
+    let txn = db.begin_read().expect("begun");
+    assert_eq!(txn.table(NUMBERS).expect("opened").get(7).expect("read"), Some(&b"old 7"[..]));
+}
+
 /// Changes a byte of the record of `victim`, and makes all checksums right.
 fn change_record(path: &Path, at: usize, to: u8) {
     damage(path, |bytes| {

@@ -116,6 +116,7 @@ fn fields_of_meta(meta: &MetaInfo) -> Fields {
         ("log_pages", json!(meta.log_pages)),
         ("log_epoch", json!(meta.log_epoch)),
         ("log_start", json!(meta.log_start)),
+        ("snapshots_root", json!(meta.snapshots_root)),
     ]
 }
 

@@ -88,6 +88,7 @@ fn metas_of(path: &str, of: impl Fn(u32) -> bool) -> Vec<Value> {
             "slot": meta.slot, "copy": meta.copy, "txn": meta.txn, "page_count": meta.page_count,
             "catalog_root": meta.catalog_root, "free_space_root": meta.free_space_root, "log_first": meta.log_first,
             "log_pages": meta.log_pages, "log_epoch": meta.log_epoch, "log_start": meta.log_start,
+            "snapshots_root": meta.snapshots_root,
         })
     };
     metas.map(object).collect()

@@ -103,7 +103,7 @@ impl Db {
     /// Entries come from the newest state as far as its pages can be reached. Lost key ranges are
     /// filled from older states and from pages that no pointer leads to; such entries may be stale,
     /// and the report counts them by table. Salvage also works if both meta pages are lost or only
-    /// part of the file exists.
+    /// part of the file exists. Named snapshots are not copied.
     ///
     /// # Errors
     /// `NotADatabase` for a file without a single page of a database, `Corrupt` if there is nothing
