@@ -61,6 +61,33 @@ fn run(seed: u64, rounds: u64, mutant: Option<&str>) -> Result<(), String> {
                 // What was made beside the history goes, so that its steps go on.
                 members[one].number("drop passing");
             }
+            (4..=5, is_there) => {
+                // Killed while it creates, drops or restores: all of it has happened, or nothing.
+                members[other].expect("sync", "ok");
+                let before = contents(&members[other].ask("hash"));
+                let what = if !is_there { "create" } else { ["drop", "restore"][rng.below(2) as usize] };
+                members[one].say(&format!("snapshot {what} {name}"));
+                (0..rng.below(4)).for_each(|_| drop(members[other].ask("hash")));
+                members[one].kill();
+                // Finishes what the dead process has left.
+                members[other].number("begin");
+                members[other].expect("abort", "ok");
+                let after = contents(&members[other].ask("hash"));
+                let listed = members[other].ask("snapshots").split(' ').any(|other| other == name);
+                let expected = snapshots.get(&name);
+                match what {
+                    "create" if listed => drop(snapshots.insert(name.clone(), before.clone())),
+                    "drop" if !listed => drop(snapshots.remove(&name)),
+                    "restore" if listed && expected == Some(&after) => {}
+                    _ if listed != is_there => return Err(told("it is listed, or it is not")),
+                    _ => {}
+                }
+                if after != before && what != "restore" || after != before && snapshots.get(&name) != Some(&after) {
+                    return Err(told(&format!("{what}: the state is {after}, and was {before}")));
+                }
+                members[other].number("drop passing");
+                members[one] = start();
+            }
             (3, _) => {
                 members[one].say("step eventual");
                 members[one].kill();
