@@ -82,7 +82,7 @@ fn run(seed: u64, rounds: u64, mutant: Option<&str>) -> Result<(), String> {
                     _ if listed != is_there => return Err(told("it is listed, or it is not")),
                     _ => {}
                 }
-                if after != before && what != "restore" || after != before && snapshots.get(&name) != Some(&after) {
+                if after != before && (what != "restore" || snapshots.get(&name) != Some(&after)) {
                     return Err(told(&format!("{what}: the state is {after}, and was {before}")));
                 }
                 members[other].number("drop passing");
