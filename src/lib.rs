@@ -87,6 +87,7 @@
 //! | [`WriteTxn::begin_nested`], [`WriteTxn::savepoint`] | going back inside a write transaction |
 //! | [`Durability`], [`PendingCommit`], [`Db::sync`], [`Db::checkpoint`] | what a commit survives, and when |
 //! | [`Table`], [`ReadTable`], [`TableMut`], [`TableRef`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
+//! | [`ReadTable::split_points`], [`ReadTable::estimate_range`], [`ReadTable::sample`] | parallel scans, progress, random entries |
 //! | [`ReadableTable`] | the trait of all table handles, for functions that read any of them |
 //! | [`codec`] | the types of keys and values, and an example of a [codec of your own](codec#codecs-of-your-own) |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and the remedy |
@@ -134,8 +135,8 @@ pub use ids::PageId;
 pub use limits::MAX_KEY_BYTES;
 pub use mapping::ReadAhead;
 pub use table::{
-    codec, CursorMut, EntriesOwned, ExtractIf, Loader, OwnedValue, Position, Range, RangeOwned, ReadTable,
-    ReadableTable, Reserved, Table, TableInfo, TableMut, TableRef,
+    codec, CursorMut, EntriesOwned, Estimate, ExtractIf, Loader, OwnedValue, Part, Position, Range, RangeOwned,
+    ReadTable, ReadableTable, Reserved, SplitPoints, Table, TableInfo, TableMut, TableRef,
 };
 
 /// Compiles the example of the README, and runs it in a temporary directory.

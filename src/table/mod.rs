@@ -12,6 +12,7 @@
 //! cursor     cursors that write, and entries at the ends of a table
 //! update     changes of one entry that depend on what the table has
 //! load       bulk load
+//! parts      parts for parallel scans, estimates, random entries
 //! remove     removing many entries through a handle of a write transaction
 //! place      values that the caller writes directly into pages of the file
 //! range      iterators over entries
@@ -20,6 +21,7 @@
 pub mod codec;
 mod cursor;
 mod load;
+mod parts;
 mod place;
 mod range;
 mod read;
@@ -41,6 +43,7 @@ use crate::tree::{FlatIndex, Tree};
 use codec::{Codec, Encoded, KeyCodec};
 pub use cursor::{CursorMut, Position};
 pub use load::Loader;
+pub use parts::{Estimate, Part, SplitPoints};
 pub use place::Reserved;
 pub use range::{EntriesOwned, Range, RangeOwned};
 pub use read::{OwnedValue, ReadTable};
@@ -189,4 +192,11 @@ fn values_of<'a, K: KeyCodec, V: Codec, P: PageRead>(
 #[inline]
 fn decode_entry<'a, K: Codec, V: Codec>((key, value): (&'a [u8], &'a [u8])) -> Result<(K::Item<'a>, V::Item<'a>)> {
     Ok((decode_key::<K>(key)?, decode_value::<V>(key, value)?))
+}
+
+/// Decodes several entries.
+fn decode_entries<'a, K: Codec, V: Codec>(
+    entries: Vec<(&'a [u8], &'a [u8])>,
+) -> Result<Vec<(K::Item<'a>, V::Item<'a>)>> {
+    entries.into_iter().map(decode_entry::<K, V>).collect()
 }

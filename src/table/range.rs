@@ -251,6 +251,14 @@ impl ByteBounds {
         Ok(ByteBounds { low: encoded::<K>(range.start_bound())?, high: encoded::<K>(range.end_bound())? })
     }
 
+    pub(crate) fn low_ref(&self) -> Bound<&[u8]> {
+        self.low.as_ref().map(Vec::as_slice)
+    }
+
+    pub(crate) fn high_ref(&self) -> Bound<&[u8]> {
+        self.high.as_ref().map(Vec::as_slice)
+    }
+
     /// The range as a lower bound that lies inside and an upper bound that does not; `None` where
     /// it has no bound.
     pub(crate) fn into_half_open(self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {

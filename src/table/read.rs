@@ -255,7 +255,11 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
 
     /// Returns all entries, in order. The iterator reports damage and entries that do not decode.
     pub fn iter(&self) -> Range<'_, K, V> {
-        Range::of_snapshot(self.byte_range(ByteBounds::ALL), self.place())
+        self.typed_range(ByteBounds::ALL)
+    }
+
+    pub(super) fn typed_range(&self, bounds: ByteBounds) -> Range<'_, K, V> {
+        Range::of_snapshot(self.byte_range(bounds), self.place())
     }
 
     /// Returns the entries whose keys begin with a prefix; see [`PrefixCodec`] for the prefixes of
@@ -387,7 +391,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     }
 
     #[inline]
-    fn tree(&self) -> Tree<'_, SnapshotPages> {
+    pub(super) fn tree(&self) -> Tree<'_, SnapshotPages> {
         Tree::new(self.pages(), self.root())
     }
 
@@ -403,7 +407,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
 
     /// Returns `found`, or the error of an access that the kernel could not serve.
     #[inline]
-    fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
+    pub(super) fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
         match self.pages().all_served() {
             true if found.is_ok() => found,
             all_served => self.failure(found, all_served),

@@ -9,7 +9,8 @@ use std::ops::RangeBounds;
 
 use crate::error::Result;
 use crate::table::codec::{Codec, KeyCodec, Leading, PrefixCodec};
-use crate::table::{EntriesOwned, Range, ReadTable, TableMut, TableRef};
+use crate::table::parts::new_seed;
+use crate::table::{EntriesOwned, Estimate, Part, Range, ReadTable, SplitPoints, TableMut, TableRef};
 
 /// A table that can be read, in a read transaction or in a write transaction: [`ReadTable`],
 /// [`TableRef`] and [`TableMut`]. For functions that take either.
@@ -99,6 +100,35 @@ pub trait ReadableTable<K: KeyCodec, V: Codec>: sealed::Handle {
     /// # Errors
     /// As there.
     fn last(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>>;
+
+    /// As [`ReadTable::split_points`].
+    ///
+    /// # Errors
+    /// As there.
+    fn split_points(&self, parts: usize) -> Result<SplitPoints>;
+
+    /// As [`ReadTable::part`].
+    fn part(&self, part: &Part) -> Range<'_, K, V>;
+
+    /// As [`ReadTable::estimate_range`].
+    ///
+    /// # Errors
+    /// As there.
+    fn estimate_range<'k>(&self, range: impl RangeBounds<K::Key<'k>>) -> Result<Estimate>;
+
+    /// As [`ReadTable::sample_seeded`].
+    ///
+    /// # Errors
+    /// As there.
+    fn sample_seeded(&self, count: usize, seed: u64) -> Result<Vec<(K::Item<'_>, V::Item<'_>)>>;
+
+    /// As [`ReadTable::sample`].
+    ///
+    /// # Errors
+    /// As there.
+    fn sample(&self, count: usize) -> Result<Vec<(K::Item<'_>, V::Item<'_>)>> {
+        self.sample_seeded(count, new_seed())
+    }
 
     /// As [`ReadTable::len`].
     fn len(&self) -> u64;
@@ -200,6 +230,22 @@ macro_rules! readable {
 
             fn last(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
                 $methods::last(self)
+            }
+
+            fn split_points(&self, parts: usize) -> Result<SplitPoints> {
+                $methods::split_points(self, parts)
+            }
+
+            fn part(&self, part: &Part) -> Range<'_, K, V> {
+                $methods::part(self, part)
+            }
+
+            fn estimate_range<'k>(&self, range: impl RangeBounds<K::Key<'k>>) -> Result<Estimate> {
+                $methods::estimate_range(self, range)
+            }
+
+            fn sample_seeded(&self, count: usize, seed: u64) -> Result<Vec<(K::Item<'_>, V::Item<'_>)>> {
+                $methods::sample_seeded(self, count, seed)
             }
 
             fn len(&self) -> u64 {

@@ -211,7 +211,7 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
         self.access.name()
     }
 
-    fn byte_range(&self, bounds: ByteBounds) -> Range<'_, K, V> {
+    pub(super) fn byte_range(&self, bounds: ByteBounds) -> Range<'_, K, V> {
         let range = tree::Range::new(self.access.tree(), None, bounds.low, bounds.high);
         Range::of_txn(range, ErrorContext { path: self.access.path(), table: self.name() })
     }

@@ -42,6 +42,7 @@ mod model;
 mod never_larger;
 mod opening;
 mod panics;
+mod parts;
 mod power;
 mod privacy;
 mod processes;

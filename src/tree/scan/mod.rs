@@ -5,6 +5,8 @@
 //! ```text
 //! range       the entries between two bounds, from both ends; finds a bound by Range::place
 //! cursor      a position in a tree that moves both ways; Range::place calls Cursor::place_towards
+//! sample      random entries
+//! spread      estimates of ranges and keys that divide a tree, from its branches
 //! spot        a place that outlives changes of the tree, for cursors that write
 //! read_ahead  asks the disk for the leaves that come next
 //! ```
@@ -14,4 +16,6 @@
 pub(crate) mod cursor;
 pub(crate) mod range;
 pub(crate) mod read_ahead;
+pub(crate) mod sample;
 pub(crate) mod spot;
+pub(crate) mod spread;

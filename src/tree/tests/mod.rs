@@ -5,6 +5,7 @@ mod damage;
 mod model;
 pub(super) mod pages;
 mod shapes;
+mod spread;
 
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
