@@ -135,8 +135,9 @@ pub use ids::PageId;
 pub use limits::MAX_KEY_BYTES;
 pub use mapping::ReadAhead;
 pub use table::{
-    codec, CursorMut, EntriesOwned, Estimate, ExtractIf, Loader, OwnedValue, Part, Position, Range, RangeOwned,
-    ReadTable, ReadableTable, Reserved, SplitPoints, Table, TableInfo, TableMut, TableRef,
+    codec, CursorMut, EntriesOwned, Entry, Estimate, ExtractIf, Loader, OccupiedEntry, OwnedValue, Part, Position,
+    Range, RangeOwned, ReadTable, ReadableTable, Reserved, SplitPoints, Table, TableInfo, TableMut, TableRef,
+    VacantEntry,
 };
 
 /// Compiles the example of the README, and runs it in a temporary directory.

@@ -334,7 +334,7 @@ impl<K: KeyCodec, V: Codec> CursorMut<'_, '_, K, V> {
 }
 
 /// Reads an entry of a table and decodes it.
-fn read<'h, 't, K: KeyCodec, V: Codec>(
+pub(super) fn read<'h, 't, K: KeyCodec, V: Codec>(
     table: &'h TableMut<'t, K, V>,
     find: impl FnOnce(tree::Tree<'h, TableAccess<'h>>) -> Result<Option<tree::Entry<'h>>>,
 ) -> Result<Option<Typed<'h, K, V>>> {
@@ -344,7 +344,7 @@ fn read<'h, 't, K: KeyCodec, V: Codec>(
 }
 
 /// Returns `found`, or the error of an access that the kernel could not serve, with its place.
-fn locate_fault<K, V, T>(table: &TableMut<'_, K, V>, found: Result<T>) -> Result<T> {
+pub(super) fn locate_fault<K, V, T>(table: &TableMut<'_, K, V>, found: Result<T>) -> Result<T> {
     let access = table.access();
     access.check_fault(found).map_err(|e| e.with_path(access.path()).with_table(access.name()))
 }

@@ -10,6 +10,7 @@
 //! write      handles of write transactions that write
 //! readable   the trait of all handles
 //! cursor     cursors that write, and entries at the ends of a table
+//! entry      the entry of a key: read, store, change or remove it
 //! update     changes of one entry that depend on what the table has
 //! load       bulk load
 //! parts      parts for parallel scans, estimates, random entries
@@ -20,6 +21,7 @@
 
 pub mod codec;
 mod cursor;
+mod entry;
 mod load;
 mod parts;
 mod place;
@@ -42,6 +44,7 @@ use crate::tree::{FlatIndex, Tree};
 
 use codec::{Codec, Encoded, KeyCodec};
 pub use cursor::{CursorMut, Position};
+pub use entry::{Entry, OccupiedEntry, VacantEntry};
 pub use load::Loader;
 pub use parts::{Estimate, Part, SplitPoints};
 pub use place::Reserved;

@@ -21,6 +21,7 @@ mod descriptors;
 mod disks;
 mod documents;
 mod edits;
+mod entries;
 mod exhaustive;
 mod faults;
 mod folios;
