@@ -123,7 +123,7 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     // copy goes without it too. A database in memory that is not shared never uses the handler.
     let guard = txn.env().mapping.has_fault_guard() || txn.env().lock.is_none();
     let options = Options::new().page_size(page_size as u32).fault_guard(guard);
-    let lock = txn.env().file_lock();
+    let lock = txn.env().lock_of_file();
     let rights = lock.map(|lock| lock.rights().map_err(|e| Error::io("reading the mode", txn.env().path(), e)));
     let copy = Copy::begin(out, options, rights.transpose()?).map_err(|e| e.of_file(out))?;
     let mut compaction = Compaction { txn, out, copy, progress, done: 0, all: entries, untold_bytes: 0 };

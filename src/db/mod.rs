@@ -263,7 +263,14 @@ impl Db {
 
     /// The path that the database was opened with; `None` in memory.
     pub fn path(&self) -> Option<&Path> {
-        self.env().file_lock().map(|_| self.env().path())
+        let has_file = self.env().file_lock().is_some() || self.is_scratch();
+        has_file.then(|| self.env().path())
+    }
+
+    /// Whether nothing that is changed through this handle reaches the file
+    /// ([`Options::scratch`]).
+    pub fn is_scratch(&self) -> bool {
+        self.env().base().is_some()
     }
 
     /// Whether this handle can only read.
@@ -281,7 +288,7 @@ impl Db {
     /// gives access to more users.
     pub fn share_rights_with(&self, file: &File) -> Result<()> {
         self.env().check_process()?;
-        let Some(lock) = self.env().file_lock() else { return Ok(()) };
+        let Some(lock) = self.env().lock_of_file() else { return Ok(()) };
         let given = lock.rights().and_then(|rights| rights.give_to(file));
         given.map_err(|e| Error::io("giving a file the mode of the database", self.env().path(), e))
     }

@@ -199,6 +199,35 @@ impl Options {
         self
     }
 
+    /// Open to scratch: transactions commit and readers see them, but nothing reaches the file, its
+    /// readers and other processes. All changes are lost with the last handle. For tests, and to
+    /// see what a change would do. Default: false.
+    ///
+    /// The database begins with the newest state of the file, which has to exist, and later commits
+    /// to the file do not show. It is another one each time that the file is opened to scratch. For
+    /// other processes it is a read transaction that lives as long as the handles: it takes no
+    /// lock, and what it needs of the file stays in it. Changed pages take memory; all free pages
+    /// of the file are listed when it is opened.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Options, Table};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("app.mapleaf");
+    /// const STOCK: Table<&str, u32> = Table::new("stock");
+    /// let db = Db::open(&path)?;
+    /// db.write(|txn| txn.table(STOCK)?.insert("pears", 3))?;
+    ///
+    /// let scratch = Options::new().scratch(true).open(&path)?;
+    /// scratch.write(|txn| txn.table(STOCK)?.remove("pears"))?;
+    /// assert!(scratch.begin_read()?.table(STOCK)?.is_empty());
+    /// assert_eq!(db.begin_read()?.table(STOCK)?.get("pears")?, Some(3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn scratch(mut self, scratch: bool) -> Options {
+        self.spec.scratch = scratch;
+        self
+    }
+
     /// Opens the database at a path.
     ///
     /// # Errors

@@ -101,6 +101,8 @@ pub enum Presence {
     Exclusive,
     /// It only reads, without a lock file, while no process can write.
     PlainReader,
+    /// It changes only memory of its own ([`Options::scratch`](crate::Options::scratch)).
+    Scratch,
 }
 
 /// A process that has the database open, in [`Stats::members`].
@@ -262,6 +264,7 @@ fn members(env: &Env) -> (Vec<MemberInfo>, Presence) {
     let others = env.other_processes();
     members.extend(others.iter().map(|other| MemberInfo { process: other.id, writes: other.writes }));
     let presence = match &env.lock {
+        _ if env.base().is_some() => Presence::Scratch,
         Some(lock) if lock.member().is_some() => Presence::Member,
         Some(lock) if lock.is_plain_reader() => Presence::PlainReader,
         _ => Presence::Exclusive,

@@ -7,6 +7,7 @@
 //! mod            `Mapping`: opens, flushes, reports failed accesses
 //! window         reserved address space with the file mapped into it; replaced when it is full
 //! reservation    one range of a window: reserve, map the file into it, unmap
+//! over_file      memory over a file, which is only read
 //! budget         how much address space all databases of the process may reserve
 //! read_map       `ReadMap`: a reader's access to the file; pins a window
 //! write_map      `WriteMap`: the writer's right to store; mutable bytes of claimed pages only
@@ -56,6 +57,7 @@ mod grow;
 mod lease;
 mod log_file;
 mod meta_pages;
+mod over_file;
 pub(crate) mod owned_cell;
 mod pwrite;
 mod read_ahead;
@@ -85,7 +87,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::error::{best_effort, Error};
 use crate::hooks::{FlushKind, MappingHooks};
 use crate::ids::PageId;
-use crate::sys::{call, descriptor, file_calls, folios, refused};
+use crate::sys::{descriptor, file_calls, folios, refused};
 use crate::{hooks, limits};
 pub(crate) use lease::{Lease, OwnedExtent};
 pub(crate) use log_file::{LogFile, WriteFailed};
@@ -187,34 +189,6 @@ impl Mapping {
             best_effort(mapping.log_description());
         }
         Ok(mapping)
-    }
-
-    /// Maps the first `used` bytes of a file read-only, and memory after them, which can be stored
-    /// to. The file is not changed.
-    pub(crate) fn over_file(base: File, used: u64, options: MapOptions) -> io::Result<Mapping> {
-        let memory = descriptor::memory_file()?;
-        file_calls::set_len(&memory, used)?;
-        // A kernel page that the file and the memory share is copied.
-        let whole = used & !(call::page_bytes() - 1);
-        let mut rest = vec![0; (used - whole) as usize];
-        base.read_exact_at(&mut rest, whole).map_err(refused::by("pread"))?;
-        file_calls::write_at(&memory, &rest, whole)?;
-        let mapping = Mapping::new(memory, true, (true, Some((Arc::new(base), whole))), None, options)?;
-        mapping.ready_to_write()?;
-        Ok(mapping)
-    }
-
-    /// From now on, nothing is stored to memory over a file: the end of the file is watched.
-    pub(crate) fn watch_base(&self) -> io::Result<()> {
-        match &self.shared.base {
-            Some((base, len)) => {
-                let window = self.window();
-                // The sentinel after the memory, whose value does not count at another place.
-                window.sentinel.retire();
-                window.watch_last_byte(base, *len)
-            }
-            None => Ok(()),
-        }
     }
 
     /// Maps memory that has no file. It behaves like a file that is lost at the end.

@@ -36,6 +36,7 @@ use crate::txn::processes::descriptor::Gate;
 use crate::txn::processes::presence::{self, FileLock};
 use crate::txn::read::flat_indexes::FlatIndexes;
 use crate::txn::read::readers::Readers;
+use crate::txn::read::snapshot::ReadTxn;
 use crate::txn::write::background::Background;
 use crate::txn::write::folios::FolioRepairs;
 
@@ -78,6 +79,8 @@ pub(crate) struct Env {
     has_writer: AtomicBool,
     /// The thread that makes checkpoints. It starts when there is a log.
     background: Mutex<Option<Background>>,
+    /// The snapshot of the file on which a scratch environment stands (`open/scratch.rs`).
+    base: Option<ReadTxn>,
 }
 
 impl Deref for Env {
@@ -118,7 +121,28 @@ impl Env {
             writer: Mutex::new(None),
             has_writer: AtomicBool::new(false),
             background: Mutex::new(None),
+            base: None,
         }
+    }
+
+    /// A scratch environment on a snapshot of a file.
+    pub(crate) fn over(base: ReadTxn, parts: EnvParts, mapping: Mapping) -> Env {
+        let mut env = Env::new(parts, mapping);
+        env.base = Some(base);
+        env
+    }
+
+    /// The presence of this process in the file, also in that of a scratch environment.
+    pub(crate) fn lock_of_file(&self) -> Option<&FileLock> {
+        match &self.base {
+            Some(base) => base.env().file_lock(),
+            None => self.file_lock(),
+        }
+    }
+
+    /// The snapshot of a scratch environment.
+    pub(crate) fn base(&self) -> Option<&ReadTxn> {
+        self.base.as_ref()
     }
 
     /// Returns the present contents of both meta pages.

@@ -54,6 +54,7 @@ mod salvage;
 #[cfg(target_arch = "x86_64")]
 mod sandbox;
 mod savepoints;
+mod scratch;
 mod several_tables;
 mod snapshots;
 mod space;

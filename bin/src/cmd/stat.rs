@@ -104,6 +104,7 @@ fn presence(presence: Presence) -> &'static str {
     match presence {
         Presence::Member => "member",
         Presence::PlainReader => "plain reader",
+        Presence::Scratch => "scratch",
         _ => "exclusive",
     }
 }

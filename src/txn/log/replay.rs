@@ -9,7 +9,7 @@
 //!                                   commits them by Core::commit_by_checkpoint
 //! more, or no room to grow:         apply_all in the file, then RunningTxn::commit_replayed
 //! opened read-only:                 apply_all in memory after the file's pages, then
-//!                                   RunningTxn::keep_replayed; the file is not changed
+//!                                   RunningTxn::keep_state; the file is not changed
 //! ```
 //!
 //! Failure: damage of the log or of a page is `Corrupt` and names the transactions that are
@@ -215,7 +215,7 @@ fn apply_all(env: &Arc<Env>, (meta, slot): (&MetaPage, usize), log: &Scan) -> Re
     }
     replayed.apply_waiting(&mut puts).map_err(|e| in_record(e, log.newest(meta).0))?;
     match env.read_only {
-        true => replayed.keep_replayed().and_then(|()| env.drop_replayer()),
+        true => replayed.keep_state().and_then(|()| env.drop_replayer()),
         false => replayed.commit_replayed(),
     }
 }

@@ -21,6 +21,7 @@
 //! memory            makes databases in memory that processes share, and attaches to them
 //! newest_meta       reads both meta pages and chooses the newest valid one
 //! cache_validation  checks that the page cache shows what the disk has
+//! scratch           opens a file so that nothing reaches it
 //! survey            which states a file holds, and which of them are whole
 //! rollback          goes back to the newest whole state
 //! ```
@@ -43,6 +44,7 @@ mod memory;
 mod newest_meta;
 mod registry;
 pub(crate) mod rollback;
+mod scratch;
 pub(crate) mod survey;
 
 use std::fs::File;
@@ -109,6 +111,8 @@ pub(crate) struct OpenSpec {
     pub(crate) held_pages: Option<u64>,
     /// Bytes that flat indexes may take. `None`: a part of the file.
     pub(crate) index_memory: Option<u64>,
+    /// Let nothing reach the file.
+    pub(crate) scratch: bool,
 }
 
 impl Default for OpenSpec {
@@ -131,6 +135,7 @@ impl Default for OpenSpec {
             replay_from: None,
             held_pages: None,
             index_memory: None,
+            scratch: false,
         }
     }
 }
@@ -142,6 +147,9 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     check_page_size(spec)?;
     check_mode(spec)?;
+    if spec.scratch {
+        return scratch::open_scratch(path, spec);
+    }
     if spec.recover && spec.read_only {
         return Err(Error::usage(format!(
             "{}: recovery writes to the file; open it for writing, or without recovery",

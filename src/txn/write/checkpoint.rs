@@ -68,6 +68,14 @@ impl Core {
         done
     }
 
+    /// Publishes a state that exists only in memory. The caller holds the writer lock.
+    pub(crate) fn keep(&self, state: &State) {
+        self.live.add_state(state);
+        self.live.store_latest(state.txn);
+        self.live.set_durable(state.txn);
+        self.live.publish(state.txn);
+    }
+
     fn commit_state(&self, state: &State) -> Result<()> {
         self.live.set_odd(FlushMark::Checkpoint);
         if !hooks::is(Mutant::NoPageFlush) && !hooks::is(Mutant::MetaFirst) {

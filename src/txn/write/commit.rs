@@ -196,17 +196,15 @@ impl RunningTxn {
         Ok(())
     }
 
-    /// Ends a replay in memory: publishes the state and writes nothing to the file.
-    pub(crate) fn keep_replayed(mut self) -> Result<()> {
+    /// Ends a replay in memory, or the making of a scratch environment: publishes the state and
+    /// writes nothing to the file.
+    pub(crate) fn keep_state(mut self) -> Result<()> {
         self.catalog_changed = true;
         let env = Arc::clone(&self.env);
         let made = self.make_state();
         let made = self.pages().check_fault(made).map_err(|e| e.with_path(env.path()))?;
         if let Some(state) = made {
-            env.live.add_state(&state);
-            env.live.store_latest(state.txn);
-            env.live.set_durable(state.txn);
-            env.live.publish(state.txn);
+            env.keep(&state);
             self.finish(Some(state));
         }
         Ok(())
@@ -223,6 +221,12 @@ impl RunningTxn {
     /// until it is durable.
     fn store_state(&mut self, mut state: State, awaited: bool) -> Result<State> {
         let env = Arc::clone(&self.env);
+        if let Some(base) = env.base() {
+            base.check_fault(Ok(()))?;
+            env.check_poison()?;
+            env.keep(&state);
+            return Ok(state);
+        }
         let record = &mut writer_of(&mut self.writer).record;
         let makes_log = self.makes_log && !hooks::is(Mutant::LogChangedBesideWriters);
         if makes_log || !record.is_active() || !env.can_append(&state.log) {
@@ -284,7 +288,7 @@ impl RunningTxn {
         let log = self.next_log()?;
         let writer = writer_of(&mut self.writer);
         let by_checkpoint = self.makes_log || !writer.record.is_active() || log.pages == 0;
-        if by_checkpoint {
+        if by_checkpoint && self.env.base().is_none() {
             self.env.prefault_meta_pages()?;
         }
         tree::seal(&mut writer.pages, &mut self.catalog)?;
