@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::cmd;
-use crate::exit::{self, Outcome};
+use crate::database::scratch;
+use crate::exit::{self, Failure, Outcome};
 use crate::format::types;
 
 const EXAMPLES: &str = "\
@@ -13,6 +14,7 @@ Examples:
   kvctl load names.mapleaf data/unicode-names.tsv
   kvctl scan names.mapleaf --prefix U+1F98 --limit 3
   kvctl dump names.mapleaf -o names.tsv
+  kvctl --scratch del names.mapleaf --prefix U+1F98
 
 Keys and values on the command line are text of the types of their table; with --hex or --base64 they are bytes. Verbs
 that write create a missing file; verbs that read never change a file. 'kvctl help VERB' explains a verb.
@@ -22,6 +24,9 @@ that write create a missing file; verbs that read never change a file. 'kvctl he
 #[derive(Parser, Debug)]
 #[command(name = "kvctl", version, after_help = format!("{EXAMPLES}\n{}\n{}", types::HELP, exit::help()))]
 pub(crate) struct Cli {
+    /// Change nothing in the file: print what put, del, incr, cas, txn, load or tables would change
+    #[arg(long, global = true)]
+    scratch: bool,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -73,9 +78,36 @@ enum Verb {
 }
 
 impl Cli {
-    /// Runs the verb.
+    /// Runs the verb. With `--scratch`, prints what it would change.
     pub(crate) fn run(self) -> Outcome {
-        match self.verb {
+        if !self.scratch {
+            return self.verb.run();
+        }
+        if !self.verb.may_be_scratch() {
+            return Err(Failure::usage(
+                "--scratch is for verbs that change entries or tables: put, del, incr, cas, txn, load and tables; leave it \
+                 out"
+                    .to_string(),
+            ));
+        }
+        scratch::begin();
+        let done = self.verb.run();
+        scratch::report()?;
+        done
+    }
+}
+
+impl Verb {
+    /// Whether all that the verb changes is the database, which it opens by `database::open`.
+    fn may_be_scratch(&self) -> bool {
+        matches!(
+            self,
+            Verb::Put(_) | Verb::Del(_) | Verb::Incr(_) | Verb::Cas(_) | Verb::Txn(_) | Verb::Load(_) | Verb::Tables(_)
+        )
+    }
+
+    fn run(self) -> Outcome {
+        match self {
             Verb::Put(args) => args.run(),
             Verb::Get(args) => args.run(),
             Verb::Del(args) => args.run(),

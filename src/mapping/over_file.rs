@@ -3,7 +3,7 @@
 //! Floor: mapping. A replay of a read-only open uses it, and a scratch environment.
 //!
 //! Invariants:
-//!   OVER-1  the file is mapped only for reading, in both ranges of the window: a store to its
+//!   BASE-1  the file is mapped only for reading, in both ranges of the window: a store to its
 //!       pages is a SIGSEGV.
 //!
 //! Failure: errors of the kernel.

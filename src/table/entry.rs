@@ -25,12 +25,12 @@ pub enum Entry<'h, 't, K, V> {
 }
 
 /// The entry of a key that the table has.
-pub struct OccupiedEntry<'h, 't, K, V>(Place<'h, 't, K, V>);
+pub struct OccupiedEntry<'h, 't, K, V>(KnownKey<'h, 't, K, V>);
 
 /// The place of a key that the table does not have.
-pub struct VacantEntry<'h, 't, K, V>(Place<'h, 't, K, V>);
+pub struct VacantEntry<'h, 't, K, V>(KnownKey<'h, 't, K, V>);
 
-struct Place<'h, 't, K, V> {
+struct KnownKey<'h, 't, K, V> {
     table: &'h mut TableMut<'t, K, V>,
     /// Stands at the key.
     spot: Spot,
@@ -69,10 +69,10 @@ impl<'t, K: KeyCodec, V: Codec> TableMut<'t, K, V> {
         spot.go_to(&K::encode(&key)?);
         let found = spot.current(self.access().tree()).map(|entry| entry.is_some());
         let is_there = locate_fault(self, found)?;
-        let place = Place { table: self, spot };
+        let known = KnownKey { table: self, spot };
         Ok(match is_there {
-            true => Entry::Occupied(OccupiedEntry(place)),
-            false => Entry::Vacant(VacantEntry(place)),
+            true => Entry::Occupied(OccupiedEntry(known)),
+            false => Entry::Vacant(VacantEntry(known)),
         })
     }
 }
@@ -128,9 +128,9 @@ impl<'h, 't, K: KeyCodec, V: Codec> Entry<'h, 't, K, V> {
     /// # Errors
     /// As [`TableMut::insert`].
     pub fn insert_entry<'v>(self, value: V::Item<'v>) -> Result<OccupiedEntry<'h, 't, K, V>> {
-        let (Entry::Occupied(OccupiedEntry(mut place)) | Entry::Vacant(VacantEntry(mut place))) = self;
-        place.put(&value, None)?;
-        Ok(OccupiedEntry(place))
+        let (Entry::Occupied(OccupiedEntry(mut known)) | Entry::Vacant(VacantEntry(mut known))) = self;
+        known.put(&value, None)?;
+        Ok(OccupiedEntry(known))
     }
 }
 
@@ -148,7 +148,7 @@ impl<'h, K: KeyCodec, V: Codec> OccupiedEntry<'h, '_, K, V> {
     /// # Errors
     /// `Decode` if the value does not decode, `Corrupt` if its page is damaged.
     pub fn get(&self) -> Result<V::Item<'_>> {
-        let Place { table, spot } = &self.0;
+        let KnownKey { table, spot } = &self.0;
         value(table, spot)
     }
 
@@ -157,7 +157,7 @@ impl<'h, K: KeyCodec, V: Codec> OccupiedEntry<'h, '_, K, V> {
     /// # Errors
     /// As there.
     pub fn into_value(self) -> Result<V::Item<'h>> {
-        let Place { table, spot } = self.0;
+        let KnownKey { table, spot } = self.0;
         value(table, &spot)
     }
 
@@ -176,7 +176,7 @@ impl<'h, K: KeyCodec, V: Codec> OccupiedEntry<'h, '_, K, V> {
     /// # Errors
     /// As there.
     pub fn remove(self) -> Result<Option<V::Owned>> {
-        let Place { table, spot } = self.0;
+        let KnownKey { table, spot } = self.0;
         let mut old = Vec::new();
         let Some(key) = spot.key() else { return Ok(None) };
         table.change().run(|running, at| running.delete(at, key, Some(&mut old)))?;
@@ -203,7 +203,7 @@ impl<'h, K: KeyCodec, V: Codec> VacantEntry<'h, '_, K, V> {
     }
 }
 
-impl<K: KeyCodec, V: Codec> Place<'_, '_, K, V> {
+impl<K: KeyCodec, V: Codec> KnownKey<'_, '_, K, V> {
     fn key(&self) -> Result<K::Item<'_>> {
         let access = self.table.access();
         decode_key::<K>(self.spot.key().unwrap_or_default())

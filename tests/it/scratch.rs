@@ -18,8 +18,11 @@ fn scratch(path: &Path) -> Db {
     Options::new().scratch(true).open(path).expect("opened to scratch")
 }
 
+/// Table, key and value.
+type TableEntry = (String, Vec<u8>, Vec<u8>);
+
 /// All entries of all tables.
-fn contents(txn: &ReadTxn) -> Result<Vec<(String, Vec<u8>, Vec<u8>)>> {
+fn contents(txn: &ReadTxn) -> Result<Vec<TableEntry>> {
     let mut found = Vec::new();
     for table in txn.tables()? {
         for entry in txn.bytes_table(&table.name)?.iter() {
@@ -30,7 +33,7 @@ fn contents(txn: &ReadTxn) -> Result<Vec<(String, Vec<u8>, Vec<u8>)>> {
     Ok(found)
 }
 
-fn read(db: &Db) -> Vec<(String, Vec<u8>, Vec<u8>)> {
+fn read(db: &Db) -> Vec<TableEntry> {
     db.begin_read().and_then(|txn| contents(&txn)).expect("read")
 }
 
@@ -39,7 +42,7 @@ fn value(rng: &mut Rng) -> Vec<u8> {
     bytes(rng.next(), len as usize)
 }
 
-/// Some transactions, which leave free pages behind.
+/// Some transactions, which leave free pages.
 fn change(db: &Db, model: &mut Model, rng: &mut Rng, txns: usize) {
     for _ in 0..txns {
         let mut txn = db.begin_write().expect("begins");
@@ -116,7 +119,7 @@ fn a_scratch_database_works_and_its_file_keeps_every_byte() {
         assert_eq!(std::fs::read(&path).expect("the file"), file.expect("the file"));
         let len = |metadata: std::io::Result<std::fs::Metadata>| metadata.expect("a lock file").len();
         assert_eq!(len(std::fs::metadata(lock_file_of(&path))), len(lock_file));
-        // The writer of the file goes on, and another scratch database begins with its newest state.
+        // The writer of the file goes on, and a new scratch database begins with its newest state.
         change(&db, &mut model, &mut rng, 10);
         assert_has(&scratch, &changed);
         assert_has(&Options::new().scratch(true).open(&path).expect("opened"), &model);

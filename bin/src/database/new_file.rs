@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use mapleaf::{Db, Error, ErrorKind, Options};
 
+use crate::database::scratch;
 use crate::exit::{best_effort, Exit, Failure};
 use crate::terminal::interrupt;
 use crate::terminal::progress::{self, Progress, Unit};
@@ -32,7 +33,8 @@ struct CreatedDb {
 impl WritableDb {
     /// Opens a database for writing; creates it if missing.
     pub(crate) fn open_or_create(path: &Path) -> Result<WritableDb, Failure> {
-        match Db::open_existing(path) {
+        match scratch::open(path).unwrap_or_else(|| Db::open_existing(path)) {
+            Err(error) if scratch::is_on() => Err(Failure::of_database(error, path)),
             Ok(db) => Ok(WritableDb { db, created: None }),
             Err(error) if error.kind() == ErrorKind::NotFound => WritableDb::create(path),
             Err(error) => Err(Failure::of_database(error, path)),

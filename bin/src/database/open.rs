@@ -12,6 +12,7 @@ use std::path::Path;
 use mapleaf::{Db, ErrorKind, Options, ReadTxn};
 
 use crate::database::new_file::WritableDb;
+use crate::database::scratch;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output;
 
@@ -30,7 +31,7 @@ pub(crate) fn or_create(path: &Path) -> Result<WritableDb, Failure> {
 
 /// Opens a database for writing; `None` if the file does not exist.
 pub(crate) fn if_exists(path: &Path) -> Result<Option<Db>, Failure> {
-    match Db::open_existing(path) {
+    match scratch::open(path).unwrap_or_else(|| Db::open_existing(path)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some).map_err(|error| Failure::of_database(error, path)),
     }

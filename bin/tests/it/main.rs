@@ -17,6 +17,7 @@ mod page;
 mod parts;
 mod privacy;
 mod refused_writes;
+mod scratch;
 mod shared;
 mod snapshots;
 mod support;
