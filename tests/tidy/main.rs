@@ -189,3 +189,18 @@ fn the_readme_shows_the_example() {
     let code = code.collect::<Vec<_>>().join("\n");
     assert!(read("README.md").contains(code.trim()), "README.md and examples/quickstart.rs differ");
 }
+
+#[test]
+fn the_document_on_migrating_shows_the_programs_that_tests_run() {
+    let document = read("docs/migrating.md");
+    for path in [
+        "benches/peers/examples/notes_heed.rs",
+        "examples/notes.rs",
+        "benches/peers/examples/ledger_redb.rs",
+        "examples/ledger.rs",
+    ] {
+        let program = read(path);
+        let code = program.split("\n#[test]").next().expect("a part");
+        assert!(document.contains(code.trim()), "docs/migrating.md and {path} differ");
+    }
+}
