@@ -74,8 +74,8 @@
 //!   and progress callbacks use.
 //! - **Local file systems** only, on **64-bit Linux** only: growing under readers needs its
 //!   `mremap`.
-//! - Keys have at most 65,536 bytes. One of more than a quarter page minus 24 bytes (1,000 bytes with
-//!   pages of 4 KiB) takes at least a page of its own.
+//! - Keys have at most 65,536 bytes. One of more than a quarter page minus 24 bytes (1,000 bytes
+//!   with pages of 4 KiB) takes at least a page of its own.
 //!
 //! # Where to go on
 //!

@@ -9,8 +9,9 @@
 //! them, and goes on after the head.
 //!
 //! Invariants ([`Branch::parse`] checks BRANCH-1, [`Branch::verify`] the others):
-//!   BRANCH-1  kind, level > 0, no unknown flag, own id, count > 0; lower = 128 + 16 * count <= upper;
-//!       `upper` is in the page, and before the prefix if that lies at the end of the page.
+//!   BRANCH-1  kind, level > 0, no unknown flag, own id, count > 0; lower = 128 + 16 * count, and
+//!       at most `upper`, which is in the page, and before the prefix if that lies at the end of
+//!       the page.
 //!   BRANCH-2  separators ascend strictly.
 //!   BRANCH-3  head 0 and slot 0 are zero; head i is the head of tail i, zero padded.
 //!   BRANCH-4  a slot up to 4 is the length of a tail that fits its head; others are the offset of
@@ -36,7 +37,7 @@ use super::layout::{
     CHILD_BYTES, COUNT, FLAGS, HEAD_BYTES, HINTS, HINT_COUNT, ID, KIND, LEVEL, LONG_KEYS_FLAG, LONG_KEY_PTR_BYTES,
     LONG_REST, LOWER, PREFIX_BYTES, REST_HEADER_BYTES, SLOT_BYTES, UPPER,
 };
-use super::leaf::verify_gapless;
+use super::leaf::verify::verify_gapless;
 use super::{bad, compare_prefix, heads};
 use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr, TxnId};
@@ -311,8 +312,8 @@ impl<'a> Branch<'a> {
         Ok(())
     }
 
-    /// Appends to `into` separator `index`, or the bytes that the page holds of a long one, of which
-    /// it returns the pointer.
+    /// Appends to `into` separator `index`, or the bytes that the page holds of a long one, of
+    /// which it returns the pointer.
     pub(crate) fn append_separator(&self, index: usize, into: &mut Vec<u8>) -> Result<Option<LongKey>, DecodeError> {
         if index >= self.count {
             return Err(bad(self.id, "separator index", index as u64, self.count as u64));

@@ -20,6 +20,8 @@
 //! of the call that reads it. A page that breaks LEAF-2 to LEAF-5 gives wrong answers but no panic;
 //! its checksum protects against that.
 
+pub(super) mod verify;
+
 use std::cmp::Ordering;
 
 pub(crate) use super::leaf_mut::{build, entry_size, LeafMut};
@@ -31,7 +33,7 @@ use super::layout::{
     KEY_BYTES_BITS, KEY_BYTES_MAX, KIND, LEAF_ARRAY_BYTES, LEAF_HEADS, LONG_KEY, LONG_KEYS_FLAG, LONG_KEY_PTR_BYTES,
     LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES, UPPER, VALUE_KIND_SHIFT,
 };
-use super::{bad, common_prefix_bytes, compare_prefix, heads};
+use super::{bad, compare_prefix, heads};
 use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr, TxnId};
 use crate::limits::MAX_VALUE_BYTES;
@@ -442,8 +444,8 @@ impl<'a> Leaf<'a> {
     }
 
     /// Key and value of entry `index` if the entry is well-formed, its key short and its value
-    /// inline. `None`: the caller uses [`Leaf::entry`]. For scans: this result fits registers, the larger one of
-    /// `entry` does not.
+    /// inline. `None`: the caller uses [`Leaf::entry`]. For scans: this result fits registers, the
+    /// larger one of `entry` does not.
     #[inline(always)]
     pub(crate) fn inline_entry(&self, index: usize) -> Option<(&'a [u8], &'a [u8])> {
         if index >= self.count {
@@ -476,59 +478,6 @@ impl<'a> Leaf<'a> {
     /// The highest key; an error if the leaf is empty.
     pub(crate) fn last_key(&self) -> Result<PageKey<'a>, DecodeError> {
         self.key(self.count.wrapping_sub(1))
-    }
-
-    /// Checks LEAF-2 to LEAF-6 and that every value can be decoded, for `check`. The caller checks
-    /// the order of neighbours which only their long keys decide.
-    pub(crate) fn verify(&self) -> Result<(), DecodeError> {
-        let mut extents = Vec::with_capacity(self.count);
-        let mut last: Option<PageKey<'_>> = None;
-        if self.count > 0 && !self.last_key()?.bytes.starts_with(self.prefix()?) {
-            // If the first and the last key share the prefix, all keys do, given LEAF-2. Check this
-            // before the heads, because a wrong prefix length makes all heads look wrong.
-            let shared = common_prefix_bytes(self.first_key()?.bytes, self.last_key()?.bytes);
-            return Err(bad(self.id, "prefix length", self.prefix_bytes as u64, shared as u64));
-        }
-        for index in 0..self.count {
-            let entry = self.locate(index)?;
-            let key = self.key_at(entry)?;
-            self.value_at(entry)?;
-            if last.and_then(|last| last.compare(&key)).is_some_and(Ordering::is_ge) {
-                return Err(bad(self.id, "order of keys at entry", index as u64, index as u64));
-            }
-            if key.long.is_some() && (!self.has_long_keys() || key.bytes.len() < self.prefix_bytes + HEAD_BYTES) {
-                let what = "bytes of a long key (a page with one has a flag, and holds its head)";
-                return Err(bad(self.id, what, key.bytes.len() as u64, (self.prefix_bytes + HEAD_BYTES) as u64));
-            }
-            let (head, expected) =
-                (heads::get(self.heads(), index), head_of(key.bytes.get(self.prefix_bytes..).unwrap_or(&[])));
-            if head != expected {
-                return Err(bad(self.id, "head", head.into(), expected.into()));
-            }
-            extents.push((entry.offset, entry.bytes()));
-            last = Some(key);
-        }
-        verify_gapless(extents, self.upper, self.page.len()).map_err(|(found, expected)| {
-            bad(self.id, "entry offset (entries are gapless)", found as u64, expected as u64)
-        })
-    }
-}
-
-/// Checks that extents fill `[start, end)` without gap or overlap. An error holds the offset found
-/// and the one expected.
-pub(super) fn verify_gapless(mut extents: Vec<(usize, usize)>, start: usize, end: usize) -> Result<(), (usize, usize)> {
-    extents.sort_unstable();
-    let mut expected = start;
-    for (offset, bytes) in extents {
-        if offset != expected {
-            return Err((offset, expected));
-        }
-        expected += bytes;
-    }
-    if expected == end {
-        Ok(())
-    } else {
-        Err((expected, end))
     }
 }
 

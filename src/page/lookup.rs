@@ -179,8 +179,8 @@ impl Tails<'_> {
         Some(low)
     }
 
-    /// Whether tail `index` is at most `key_rest`, given equal heads. `None`: the tail is damaged, or
-    /// its long separator has to decide.
+    /// Whether tail `index` is at most `key_rest`, given equal heads. `None`: the tail is damaged,
+    /// or its long separator has to decide.
     #[inline(always)]
     fn is_not_above(&self, index: usize, key_rest: &[u8]) -> Option<bool> {
         let slot = usize::from(get_u16(self.rests, BRANCH_HEADS + HEAD_BYTES * self.count + SLOT_BYTES * index));
@@ -200,8 +200,8 @@ impl Tails<'_> {
     }
 }
 
-/// Whether a long tail with this rest is at most `key_rest`, given equal heads. `None`: the bytes in
-/// the page do not decide.
+/// Whether a long tail with this rest is at most `key_rest`, given equal heads. `None`: the bytes
+/// in the page do not decide.
 #[cold]
 #[inline(never)]
 fn is_long_not_above(rest: &[u8], key_rest: &[u8]) -> Option<bool> {

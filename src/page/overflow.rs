@@ -1,7 +1,8 @@
 //! Overflow extents: one large value, long key or long separator in consecutive pages.
 //!
-//! Floor: page. The extent has one header, at its start; the value or key follows it without gaps, so that
-//! a reader gets one slice. Bytes after the value are zero. The checksum covers the whole extent.
+//! Floor: page. The extent has one header, at its start; the value or key follows it without gaps,
+//! so that a reader gets one slice. Bytes after the value are zero. The checksum covers the whole
+//! extent.
 //!
 //! Failure: an extent that does not match its pointer is a `DecodeError`.
 

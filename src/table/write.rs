@@ -195,8 +195,9 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// too, but returned as `None`; [`put`](TableMut::put) tells whether the key existed.
     ///
     /// # Errors
-    /// `TooLarge` for a key of more than 65,536 bytes or a value of more than 2^40 bytes, `Usage` for an item that the codec cannot
-    /// represent: nothing was changed. `DiskFull`, `Io`, `Corrupt`: abort the transaction.
+    /// `TooLarge` for a key of more than 65,536 bytes or a value of more than 2^40 bytes, `Usage`
+    /// for an item that the codec cannot represent: nothing was changed. `DiskFull`, `Io`,
+    /// `Corrupt`: abort the transaction.
     pub fn insert<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<Option<V::Owned>> {
         let (key, value) = (K::encode(&key)?, V::encode(&value)?);
         let mut old = Vec::new();

@@ -108,8 +108,8 @@ impl Sealer<'_> {
         self.extent_pointer(pointer, (bytes + layout::HEADER_BYTES as u64).div_ceil(self.page_size as u64));
     }
 
-    /// Seals the target of an entry of a leaf: overflow extents, the tree of a table, or the catalog
-    /// of a named snapshot.
+    /// Seals the target of an entry of a leaf: overflow extents, the tree of a table, or the
+    /// catalog of a named snapshot.
     fn entry(&mut self, entry: usize, end: usize, depth: usize) {
         let word = layout::get_u16(self.data, entry);
         let key_bytes = usize::from(word) & layout::KEY_BYTES_MAX;

@@ -1,8 +1,8 @@
 //! Long keys and long separators: kept in overflow extents, with their first bytes in the page.
 //!
 //! Floor: tree. A key that is longer than a page keeps lies as a whole in an overflow extent of its
-//! own, so that it is one slice. So does a separator that long: it occurs only between two long keys
-//! that share a long beginning. `page::key` describes what the page holds.
+//! own, so that it is one slice. So does a separator that long: it occurs only between two long
+//! keys that share a long beginning. `page::key` describes what the page holds.
 //!
 //! Invariants:
 //!   LONG-1  an extent belongs to one entry, or to one separator of one branch, and goes with it

@@ -1,6 +1,6 @@
 //! Long keys: of more than a quarter page, up to 65,536 bytes, with all page sizes. Most of them
-//! share a long beginning, so that only the bytes in overflow extents tell them apart, and separators
-//! are long too.
+//! share a long beginning, so that only the bytes in overflow extents tell them apart, and
+//! separators are long too.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,12 +1,12 @@
 //! Dropping whole trees and subtrees: frees every page and every overflow extent.
 //!
 //! Floor: tree. A depth-first walk reads every branch. Branches have no entry counts of their
-//! subtrees, and mostly only leaves name overflow extents. So the walk asks the pages what they know of a
-//! leaf ([`PageWrite::leaf_fact`]: the leaves that this process has written), and looks at the
-//! other leaves: it reads the header, the kind of each value, and the first and the last key, and
-//! prefetches the lines of a few leaves together, so that the waits overlap. Every page that it
-//! reads is verified as by any other read (R2), because a wrong pointer to an overflow extent would
-//! free pages in use.
+//! subtrees, and mostly only leaves name overflow extents. So the walk asks the pages what they
+//! know of a leaf ([`PageWrite::leaf_fact`]: the leaves that this process has written), and looks
+//! at the other leaves: it reads the header, the kind of each value, and the first and the last
+//! key, and prefetches the lines of a few leaves together, so that the waits overlap. Every page
+//! that it reads is verified as by any other read (R2), because a wrong pointer to an overflow
+//! extent would free pages in use.
 //!
 //! Freed pages are collected, sorted, and freed as extents.
 //!

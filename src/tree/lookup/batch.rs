@@ -97,8 +97,8 @@ impl WholeKeys for Wanted {
     }
 }
 
-/// The overflow extent that a lookup of the key in this leaf reads first, if there is one: of a long
-/// key, or of its value.
+/// The overflow extent that a lookup of the key in this leaf reads first, if there is one: of a
+/// long key, or of its value.
 fn extent_of<P: PageRead>(pages: &P, ptr: PagePtr, key: &[u8]) -> Option<(PageId, u64)> {
     let leaf = leaf_at(pages, ptr).ok()?;
     let wanted = Wanted::default();

@@ -260,8 +260,8 @@ pub(crate) fn entry_at<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize
     }
 }
 
-/// The slow path of [`entry_at`]: a long key, a value in an overflow extent, or a damaged entry. Not
-/// inlined, to keep scans short.
+/// The slow path of [`entry_at`]: a long key, a value in an overflow extent, or a damaged entry.
+/// Not inlined, to keep scans short.
 #[cold]
 #[inline(never)]
 fn resolve_entry<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize) -> Result<Entry<'a>> {

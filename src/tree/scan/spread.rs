@@ -19,6 +19,7 @@ use crate::ids::PagePtr;
 use crate::page::branch::Branch;
 use crate::pager::{Around, PageRead};
 
+use crate::tree::long_key::whole_separator;
 use crate::tree::path::{branch_at, height_of};
 use crate::tree::Tree;
 
@@ -101,7 +102,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
         let mut steps = Vec::new();
         for level in (1..height_of(self.root)?).rev() {
             let branch = branch_at(self.pages, ptr, level)?;
-            let at = branch.find(key)?;
+            let at = branch.find(self.pages, key)?;
             steps.push(Step { children: children(self.pages, &branch, level)?, at });
             ptr = branch.child(at)?;
         }
@@ -136,7 +137,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
         for (first, ptr) in above {
             let branch = branch_at(self.pages, *ptr, level)?;
             while part < parts && place(part) < start + branch.count() {
-                separators.push(separator_of(first, &branch, place(part) - start)?);
+                separators.push(separator_of(self.pages, first, &branch, place(part) - start)?);
                 part += 1;
             }
             start += branch.count();
@@ -150,7 +151,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
         for (first, ptr) in above {
             let branch = branch_at(self.pages, *ptr, level)?;
             for at in 0..branch.count() {
-                below.push((separator_of(first, &branch, at)?, branch.child(at)?));
+                below.push((separator_of(self.pages, first, &branch, at)?, branch.child(at)?));
             }
         }
         request(self.pages, below.iter().map(|(_, ptr)| *ptr));
@@ -162,13 +163,11 @@ impl<'p, P: PageRead> Tree<'p, P> {
 type Subtree = (Vec<u8>, PagePtr);
 
 /// The separator before a child of a branch, before which `first` stands.
-fn separator_of(first: &[u8], branch: &Branch<'_>, at: usize) -> Result<Vec<u8>> {
-    let mut separator = Vec::new();
+fn separator_of<P: PageRead>(pages: &P, first: &[u8], branch: &Branch<'_>, at: usize) -> Result<Vec<u8>> {
     match at {
-        0 => separator.extend_from_slice(first),
-        at => branch.append_separator(at, &mut separator)?,
+        0 => Ok(first.to_vec()),
+        at => whole_separator(pages, branch, at),
     }
-    Ok(separator)
 }
 
 /// A branch on the way to a leaf.

@@ -46,7 +46,7 @@ impl ModelTree {
         let mut leaves: Vec<(Vec<u8>, usize)> = pages
             .iter()
             .filter_map(|&id| Leaf::parse(self.pages.raw(id), id).ok())
-            .map(|leaf| (leaf.first_key().unwrap().to_vec(), leaf.count()))
+            .map(|leaf| (leaf.first_key().unwrap().bytes.to_vec(), leaf.count()))
             .collect();
         leaves.sort();
         leaves.into_iter().map(|(_, count)| count).collect()
@@ -114,7 +114,7 @@ fn trees() -> Vec<(String, ModelTree)> {
         loaded.load((0..count).map(|number| (long_key(number, 12), vec![1; 20])).collect());
         named("loaded", loaded);
         let mut deep = ModelTree::new(page_size);
-        let len = crate::limits::max_key_bytes(page_size);
+        let len = crate::limits::max_inline_key_bytes(page_size);
         for number in 0..700u32 {
             deep.put(&deep_key(number, len), &vec![1; len * 9 / 10]);
         }

@@ -85,8 +85,8 @@ impl DepthFirst<BranchCopy> for FileWalk<'_, '_> {
         let bounds = match parent {
             Some(parent) => {
                 let BranchCopy { page, bounds } = &parent.branch;
-                // The damage of a long separator was reported with its branch. Then the child has the
-                // bounds of the branch.
+                // The damage of a long separator was reported with its branch. Then the child has
+                // the bounds of the branch.
                 let read = |long| read_long(self.pages, long);
                 let below = bounds.of_child(&Branch::parse(page, parent.ptr.id)?, parent.index(), &read);
                 below.unwrap_or_else(|_| bounds.clone())
