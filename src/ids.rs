@@ -62,6 +62,18 @@ impl TreeId {
     pub(crate) const SNAPSHOTS: TreeId = TreeId(2);
     /// The first number that a table can get.
     pub(crate) const FIRST_TABLE: TreeId = TreeId(16);
+    /// Marks the pages of value trees: no table has a number with this bit.
+    pub(crate) const VALUES: u32 = 1 << 31;
+
+    /// The number in the pages of the value trees of a table.
+    pub(crate) fn of_values(self) -> TreeId {
+        TreeId(self.0 | TreeId::VALUES)
+    }
+
+    /// Whether it is the number of value trees.
+    pub(crate) fn is_of_values(self) -> bool {
+        self.0 & TreeId::VALUES != 0
+    }
 }
 
 impl fmt::Display for TreeId {

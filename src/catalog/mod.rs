@@ -15,6 +15,7 @@
 //! 0 u8 version (1)  1 u32 flags  5 u32 tree id  9 u48 root page  15 u32 root checksum  19 u8 height  20 u64 entries
 //! 28 u16 length of the key codec's name, the name, u16 length of the value codec's name, the name
 //!    u16 length of the key order's name, the name: only if the flags say that the order has a name
+//!    u64 values of all keys: only in a multimap
 //! ```
 //!
 //! Invariants:
@@ -51,6 +52,14 @@ pub(crate) struct TableRecord {
 }
 
 impl TableRecord {
+    /// Entries of the table; in a multimap, pairs.
+    pub(crate) fn entries(&self) -> u64 {
+        match self.root.shape.is_multi() {
+            true => self.root.pairs,
+            false => self.root.entries,
+        }
+    }
+
     /// Encodes the record.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let names = [&self.key_codec, &self.value_codec, &self.key_order];
@@ -67,6 +76,9 @@ impl TableRecord {
             bytes.extend((name.len() as u16).to_le_bytes());
             bytes.extend(name.as_bytes());
         }
+        if self.flags & flags::MULTIMAP != 0 {
+            bytes.extend(self.root.pairs.to_le_bytes());
+        }
         bytes
     }
 
@@ -79,11 +91,12 @@ impl TableRecord {
         if bytes[0] != RECORD_VERSION {
             return Err(bad("unknown version"));
         }
-        let root = TreeRoot {
+        let mut root = TreeRoot {
             ptr: PagePtr { id: PageId(get_u48(bytes, 9)), crc: get_u32(bytes, 15) },
             height: bytes[19],
             entries: get_u64(bytes, 20),
             tree: TreeId(get_u32(bytes, 5)),
+            ..TreeRoot::default()
         };
         if root.height > 0 && root.ptr.id.0 < 2 {
             // No pointer may lead to a meta page, because they are overwritten in place.
@@ -95,6 +108,15 @@ impl TableRecord {
         let (key_order, rest) = match flags::is_order_named(flags) {
             true => take_name(rest).ok_or_else(|| bad("malformed name of the key order"))?,
             false => (String::new(), rest),
+        };
+        root.shape = flags::shape(flags);
+        let rest = match root.shape.is_multi() {
+            true => {
+                let (pairs, rest) = rest.split_first_chunk().ok_or_else(|| bad("no number of values"))?;
+                root.pairs = u64::from_le_bytes(*pairs);
+                rest
+            }
+            false => rest,
         };
         if !rest.is_empty() {
             return Err(bad("bytes after its end"));
@@ -126,7 +148,13 @@ impl TableRecord {
         let (stored, asked) = (compared(self.flags, &self.key_order), compared(spec.flags, spec.key_order));
         let (refused, remedy) = match spec.codecs {
             Asked::Made(..) => ("was to be made", "choose another name, or drop the table first"),
-            _ => ("was opened", "open it as what it is"),
+            _ if (self.flags ^ spec.flags) & spec.compared & flags::MULTIMAP == 0 => {
+                ("was opened", "open it as what it is")
+            }
+            _ if self.flags & flags::MULTIMAP != 0 => {
+                ("was opened", "open it with multi_table, or as raw bytes with multi_bytes_table")
+            }
+            _ => ("was opened", "open it with table, or as raw bytes with bytes_table"),
         };
         Error::usage(format!("table '{name}' is {stored} and {refused} as {asked}; {remedy}"))
     }
@@ -175,7 +203,11 @@ impl TableRecord {
 /// Returns an error if a flag is set that this build does not know.
 #[inline]
 pub(crate) fn check_flags(name: &str, flags: u32) -> Result<()> {
-    match flags & !flags::KNOWN {
+    let unknown = match flags & flags::MULTIMAP {
+        0 => flags & !(flags::KNOWN & !flags::VALUE_BYTES),
+        _ => flags & !flags::KNOWN,
+    };
+    match unknown {
         0 => Ok(()),
         unknown => Err(unknown_flags(name, unknown)),
     }
@@ -237,6 +269,7 @@ pub(crate) fn name_of(key: &[u8]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::value_set::Shape;
 
     fn record() -> TableRecord {
         TableRecord {
@@ -246,6 +279,7 @@ mod tests {
                 height: 3,
                 entries: 1 << 50,
                 tree: TreeId(9),
+                ..TreeRoot::default()
             },
             key_codec: "(str,u64)".into(),
             value_codec: String::new(),
@@ -256,7 +290,10 @@ mod tests {
     #[test]
     fn records_round_trip_and_every_truncation_is_refused() {
         let named = TableRecord { flags: flags::NAMED_ORDER, key_order: "acme".into(), ..record() };
-        for record in [record(), TableRecord { flags: 9, ..record() }, named] {
+        let root = |shape| TreeRoot { shape, pairs: 1 << 40, ..record().root };
+        let multi = TableRecord { flags: 9, root: root(Shape::Variable), ..record() };
+        let fixed = TableRecord { flags: 8 << 16 | 1, root: root(Shape::Fixed(8)), ..record() };
+        for record in [record(), TableRecord { flags: 8, ..record() }, named, multi, fixed] {
             let bytes = record.encode();
             assert_eq!(TableRecord::decode(&bytes).expect("decodes"), record);
             for len in 0..bytes.len() {
@@ -293,7 +330,7 @@ mod tests {
 
     #[test]
     fn reserved_kinds_are_refused_by_name() {
-        for (bits, text) in [(1, "multimap"), (2, "key order"), (8, "unknown kind")] {
+        for (bits, text) in [(2, "key order"), (8, "unknown kind"), (8 << 16, "unknown kind")] {
             let error = TableRecord { flags: bits, ..record() }.known_flags("t").expect_err("refused");
             assert!(error.to_string().contains(text), "{error}");
         }

@@ -168,6 +168,7 @@ mod tests {
                 height: 3,
                 entries: 1 << 50,
                 tree: TreeId::CATALOG,
+                ..TreeRoot::default()
             },
             next_tree: TreeId(u32::MAX),
             created_millis: 1 << 42,

@@ -8,6 +8,7 @@
 /// Flag bits of a table record.
 pub(crate) mod flags {
     use crate::page::meta::features;
+    use crate::page::value_set::Shape;
 
     /// Several values per key.
     pub(crate) const MULTIMAP: u32 = 1;
@@ -17,7 +18,25 @@ pub(crate) mod flags {
     pub(crate) const DESCENDING: u32 = 1 << 1;
     pub(crate) const NAMED_ORDER: u32 = 3 << 1;
     /// Flags that this build supports.
-    pub(crate) const KNOWN: u32 = 0;
+    pub(crate) const KNOWN: u32 = MULTIMAP | VALUE_BYTES;
+    /// Of a multimap: the bytes of each value, in the upper half of the flags. 0: values may have
+    /// any length.
+    pub(crate) const VALUE_BYTES: u32 = 0xFFFF << VALUE_BYTES_AT;
+    pub(crate) const VALUE_BYTES_AT: u32 = 16;
+
+    /// How a table with these flags stores values.
+    pub(crate) fn shape(flags: u32) -> Shape {
+        match (flags & MULTIMAP != 0, (flags >> VALUE_BYTES_AT) as u16) {
+            (false, _) => Shape::Single,
+            (true, 0) => Shape::Variable,
+            (true, width) => Shape::Fixed(width),
+        }
+    }
+
+    /// The flags of a multimap whose values all have this size, if they have one.
+    pub(crate) fn of_multimap(fixed_bytes: Option<u16>) -> u32 {
+        MULTIMAP | u32::from(fixed_bytes.unwrap_or(0)) << VALUE_BYTES_AT
+    }
 
     /// Whether the order of keys has a name.
     pub(crate) fn is_order_named(flags: u32) -> bool {
@@ -59,6 +78,16 @@ impl<'a> TableSpec<'a> {
         TableSpec { codecs: Asked::Types(key, value), compared: u32::MAX, ..TableSpec::any() }
     }
 
+    /// A multimap of any codecs and key order; a new one has values of any size.
+    pub(crate) fn multi_bytes() -> TableSpec<'a> {
+        TableSpec { flags: flags::MULTIMAP, compared: flags::MULTIMAP, ..TableSpec::any() }
+    }
+
+    /// The same for a multimap; its values have this size, if they have one.
+    pub(crate) fn multi(self, fixed_bytes: Option<u16>) -> TableSpec<'a> {
+        TableSpec { flags: flags::of_multimap(fixed_bytes), ..self }
+    }
+
     /// A table that was made with exactly these codecs, without flags.
     pub(crate) fn made(key: &'a str, value: &'a str) -> TableSpec<'a> {
         TableSpec { codecs: Asked::Made(key, value), ..TableSpec::types(key, value) }
@@ -89,7 +118,11 @@ impl<'a> Asked<'a> {
 
 /// The kind of a table, for error messages.
 pub(super) fn kind_text(flags: u32, key_order: &str) -> String {
-    let kind = if flags & flags::MULTIMAP != 0 { "a multimap table" } else { "a table" };
+    let kind = match flags::shape(flags).width() {
+        Some(width) => format!("a multimap table of values of {width} bytes"),
+        None if flags & flags::MULTIMAP != 0 => "a multimap table".to_string(),
+        None => "a table".to_string(),
+    };
     match flags & flags::KEY_ORDER {
         0 => format!("{kind} with keys in bytewise order"),
         flags::DESCENDING => format!("{kind} with keys in descending order"),

@@ -240,7 +240,7 @@ impl Audit<'_> {
             self.report.findings.push(Finding { page: Some(at), table, what, ..Finding::default() });
         }
         if table.is_some() && self.within.is_none() {
-            self.report.entries += stats.entries;
+            self.report.entries += if root.shape.is_multi() { stats.pairs } else { stats.entries };
         }
         let ends = found.iter().filter_map(|finding| finding.high.clone()).collect();
         for finding in found {

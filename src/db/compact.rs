@@ -13,7 +13,7 @@
 //! Failure: damage in the source ends it with `Corrupt`. No file is left after any error.
 
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 
 use crate::catalog::TableRecord;
@@ -118,7 +118,7 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     // Check all tables before the first one is copied, so that the copy never silently lacks a
     // table.
     tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
-    let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.root.entries));
+    let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.entries()));
     // A program that opens the source without the SIGBUS handler has a handler of its own, so the
     // copy goes without it too. A database in memory that is not shared never uses the handler.
     let guard = txn.env().mapping.has_fault_guard() || txn.env().lock.is_none();
@@ -167,10 +167,32 @@ impl Compaction<'_> {
         let damaged = |e: Error| self.txn.check_fault(Err(e)).map_err(|e| e.with_table(name));
         let target = Target::of(name, record);
         self.copy.make_table(&target).map_err(|e| e.of_file(self.out))?;
+        let tree = Tree::new(self.txn.pages(), &record.root);
+        let copied = match record.root.shape.is_multi() {
+            true => self.entries(name, &target, tree::Pairs::new(tree, Bound::Unbounded, Bound::Unbounded))?,
+            false => self.entries(name, &target, tree::Range::all(tree))?,
+        };
+        let expected = record.entries();
+        if copied != expected {
+            let what = format!("the table has {copied} entries, but its record says {expected}");
+            return damaged(Error::corrupt(record.root.ptr.id, what));
+        }
+        Ok(())
+    }
+
+    /// Copies the entries of a table, or the pairs of a multimap. Returns their number.
+    fn entries<'a>(
+        &mut self,
+        name: &str,
+        target: &Target,
+        entries: impl Iterator<Item = Result<tree::Entry<'a>>>,
+    ) -> Result<u64> {
+        let txn = self.txn;
+        let damaged = |e: Error| txn.check_fault(Err(e)).map_err(|e| e.with_table(name));
         let mut copied = 0u64;
-        for entry in tree::Range::all(Tree::new(self.txn.pages(), &record.root)) {
-            let (key, value) = self.txn.check_fault(entry).map_err(|e| e.with_table(name))?;
-            match self.copy.append(&target, key, value) {
+        for entry in entries {
+            let (key, value) = txn.check_fault(entry).map_err(|e| e.with_table(name))?;
+            match self.copy.append(target, key, value) {
                 Ok(true) => {}
                 Ok(false) => return damaged(Error::corrupt(PageId::NONE, "an entry is larger than the limit")),
                 // Keys out of order are the only `Usage` error that can occur here.
@@ -186,12 +208,7 @@ impl Compaction<'_> {
                 self.tell()?;
             }
         }
-        let expected = record.root.entries;
-        if copied != expected {
-            let what = format!("the table has {copied} entries, but its record says {expected}");
-            return damaged(Error::corrupt(record.root.ptr.id, what));
-        }
-        Ok(())
+        Ok(copied)
     }
 
     fn tell(&mut self) -> Result<()> {

@@ -23,6 +23,7 @@ use crate::sys::fork;
 use crate::sys::rights::FileRights;
 use crate::tree::Tree;
 use crate::txn::write::load::Load;
+use crate::txn::write::multi::PairsLoad;
 use crate::txn::write::txn::RunningTxn;
 
 /// Maximum bytes and entries of a batch, before its last entry.
@@ -76,6 +77,8 @@ pub(crate) struct Copy {
     current: Option<(String, usize)>,
     /// The load into that table, while entries come in key order.
     load: Option<Load>,
+    /// The load into a multimap.
+    pairs: Option<PairsLoad>,
     batch_bytes: usize,
     batch_entries: usize,
     /// Pages of the new file whose write-back was started.
@@ -122,6 +125,7 @@ impl Copy {
             rights,
             current: None,
             load: None,
+            pairs: None,
             batch_bytes: 0,
             batch_entries: 0,
             begun_pages: 0,
@@ -167,17 +171,34 @@ impl Copy {
 
     /// Completes the running load: its entries become part of the table.
     fn end_load(&mut self) -> Result<()> {
-        match (self.load.take(), &mut self.txn) {
-            (Some(mut load), Some(txn)) => txn.end_load(&mut load),
-            _ => Ok(()),
+        let (load, pairs) = (self.load.take(), self.pairs.take());
+        let Some(txn) = &mut self.txn else { return Ok(()) };
+        if let Some(mut load) = load {
+            txn.end_load(&mut load)?;
+        }
+        match pairs {
+            Some(mut pairs) => txn.end_pairs(&mut pairs).map(drop),
+            None => Ok(()),
         }
     }
 
-    /// Stores an entry with a key above all others of its table; `Usage` if it is not. `false`: the
-    /// entry is too large for any table.
+    /// Stores an entry with a key above all others of its table, or a pair above all others of a
+    /// multimap; `Usage` if it is not. `false`: the entry is too large for any table.
     pub(crate) fn append(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
         self.open(target)?;
         let (Some(txn), Some((_, at))) = (&mut self.txn, &self.current) else { return Ok(false) };
+        if txn.root(*at).shape.is_multi() {
+            let pairs = match &mut self.pairs {
+                Some(pairs) => pairs,
+                none => none.insert(txn.begin_pairs(*at)?),
+            };
+            return match txn.load_pair(pairs, key, value) {
+                Ok(()) if pairs.is_in_order() => self.begin_write_back().map(|()| true),
+                Ok(()) => Err(Error::usage("this pair is not above the last one")),
+                Err(e) if e.kind() == ErrorKind::TooLarge => Ok(false),
+                Err(e) => Err(e),
+            };
+        }
         let load = match &mut self.load {
             Some(load) => load,
             none => none.insert(txn.begin_load(*at, 0)?),
@@ -190,10 +211,18 @@ impl Copy {
         }
     }
 
-    /// Stores an entry unless the table has its key. Returns whether it was stored.
+    /// Stores an entry unless the table has its key; in a multimap, a pair unless the table has it.
+    /// Returns whether it was stored.
     pub(crate) fn add(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
         self.end_load()?;
         let (txn, at) = self.open(target)?;
+        if txn.root(at).shape.is_multi() {
+            return match txn.insert_value(at, key, value) {
+                Ok(is_new) => self.count(key.len() + value.len()).map(|()| is_new),
+                Err(e) if matches!(e.kind(), ErrorKind::TooLarge | ErrorKind::Usage) => Ok(false),
+                Err(e) => Err(e),
+            };
+        }
         if Tree::new(txn.pages(), txn.root(at)).get(key)?.is_some() {
             return Ok(false);
         }

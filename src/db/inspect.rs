@@ -122,6 +122,7 @@ pub fn page(db: &Db, id: PageId) -> Result<PageInfo> {
             PageKind::Branch => "branch",
             PageKind::Overflow => "overflow",
             PageKind::FreeList => "free list",
+            PageKind::Packed => "packed leaf",
         },
         level: header.level,
         count: header.count,

@@ -122,7 +122,9 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Space> {
     let (state, page_size) = (txn.state(), txn.env().page_size);
     let mut map = PageMap::new(state.page_count);
     let mut measured = |name: &str, root: &TreeRoot| {
-        measure(txn, root, &mut map).map(|(found, extents)| TreeSpace::of(name, root.entries, &found, extents))
+        measure(txn, root, &mut map).map(|(found, extents)| {
+            TreeSpace::of(name, if root.shape.is_multi() { root.pairs } else { root.entries }, &found, extents)
+        })
     };
     let catalog = txn.check_fault(measured("", &state.catalog))?;
     let free_space = txn.check_fault(measured("", &state.free_space))?;

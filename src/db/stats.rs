@@ -174,7 +174,7 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
         pins: pins.counted(&pinned),
         txn: state.txn.0,
         tables: tables.len() as u64,
-        entries: tables.iter().fold(0, |sum, (_, record)| record.root.entries.saturating_add(sum)),
+        entries: tables.iter().fold(0, |sum, (_, record)| record.entries().saturating_add(sum)),
         readers: (readers.len() as u64).saturating_sub(1),
         processes: members.len() as u64,
         members,

@@ -167,6 +167,12 @@ pub enum Mutant {
     /// A process that joined while a mark was odd does not compare the page cache with the disk
     /// (P18).
     ProofSkipped,
+    /// The checksum of the root of a value tree is not stored in its entry.
+    ValueTreeUnsealed,
+    /// A check does not enter value trees.
+    ValueTreeUnchecked,
+    /// The pages of a value tree are not freed.
+    ValueTreeNotFreed,
 }
 
 /// A step of creating a file that has been completed.

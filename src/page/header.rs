@@ -1,4 +1,5 @@
-//! The page header: the first 32 bytes of leaves, branches, overflow extents and free lists.
+//! The page header: the first 32 bytes of leaves, branches, packed leaves, overflow extents and
+//! free lists.
 //!
 //! Floor: page. The offsets of the header's fields are in `layout`; this module has none.
 //! [`Header::read`] decodes all fields. Check, salvage, inspect, overflow extents and free lists
@@ -24,6 +25,7 @@ pub(crate) enum PageKind {
     Branch = 2,
     Overflow = 3,
     FreeList = 4,
+    Packed = 6,
 }
 
 impl PageKind {
@@ -33,6 +35,7 @@ impl PageKind {
             2 => Some(PageKind::Branch),
             3 => Some(PageKind::Overflow),
             4 => Some(PageKind::FreeList),
+            6 => Some(PageKind::Packed),
             _ => None,
         }
     }
@@ -97,7 +100,7 @@ impl Header {
     /// Pages of the extent, for overflow extents and free lists; 1 for other kinds.
     pub(crate) fn extent_pages(&self) -> u64 {
         match self.kind {
-            PageKind::Leaf | PageKind::Branch => 1,
+            PageKind::Leaf | PageKind::Branch | PageKind::Packed => 1,
             PageKind::Overflow | PageKind::FreeList => {
                 u64::from(self.prefix_bytes) | u64::from(self.lower) << 16 | u64::from(self.upper) << 32
             }
@@ -109,7 +112,7 @@ impl Header {
 fn known_flags(kind: PageKind) -> u16 {
     match kind {
         PageKind::Leaf | PageKind::Branch => LONG_KEYS_FLAG,
-        PageKind::Overflow | PageKind::FreeList => 0,
+        PageKind::Overflow | PageKind::FreeList | PageKind::Packed => 0,
     }
 }
 
@@ -172,7 +175,7 @@ pub(super) fn reject(page: &[u8], id: PageId, kind: PageKind, arrays: usize, arr
     };
     let (count, lower, upper) = (u64::from(header.count), u64::from(header.lower), u64::from(header.upper));
     let lower_expected = (arrays + array_bytes * usize::from(header.count)) as u64;
-    let leaf = kind == PageKind::Leaf;
+    let leaf = kind != PageKind::Branch;
     if header.kind != kind {
         bad(id, "page kind", header.kind as u64, kind as u64)
     } else if leaf != (header.level == 0) {
@@ -183,7 +186,7 @@ pub(super) fn reject(page: &[u8], id: PageId, kind: PageKind, arrays: usize, arr
         bad(id, "lower bound of free space", lower, lower_expected)
     } else if upper < lower {
         bad(id, "upper bound of free space", upper, lower)
-    } else if upper > page.len() as u64 {
+    } else if upper > page.len() as u64 || kind == PageKind::Packed {
         bad(id, "upper bound of free space", upper, page.len() as u64)
     } else {
         bad(id, "prefix length", header.prefix_bytes.into(), page.len() as u64 - upper)

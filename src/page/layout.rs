@@ -20,7 +20,11 @@
 //! entry: | klen bits 0-12, long key bit 13, value kind bits 14-15 | vlen u16 | key | value part |
 //! key: the key, or the first klen bytes of a long key and { first page u48, crc u32, key length u32 }
 //! value part: the value, or { first page u48, crc of the extent u32, value length u64 }
+//!             a value set (`value_set`), or { root page u48, its crc u32, height u8, zero u8, values u64 }
 //! ```
+//!
+//! Packed leaf: values of one size, one after the other; their size stands in place of the length
+//! of the prefix.
 //!
 //! Branch: the rests (`branch` says what they are) grow down from the end of the page, or from the
 //! prefix if that lies there.
@@ -89,6 +93,13 @@ pub(crate) const LONG_KEY_PTR_BYTES: usize = 14;
 pub(crate) const LONG_KEYS_FLAG: u16 = 1 << 3;
 /// Bytes of the value part that points at an overflow extent.
 pub(crate) const OVERFLOW_PTR_BYTES: usize = 18;
+/// Bytes of the value part that points at a value tree.
+pub(crate) const VALUE_TREE_BYTES: usize = 20;
+
+/// Packed leaves: bytes of each value, u16, in place of the length of the prefix.
+pub(crate) const VALUE_BYTES: usize = 8;
+/// First value of a packed leaf.
+pub(crate) const PACKED_VALUES: usize = HEADER_BYTES;
 
 /// Offset of the prefix of a branch, if it has at most [`BRANCH_PREFIX_MAX`] bytes.
 pub(crate) const BRANCH_PREFIX: usize = 40;
@@ -278,6 +289,7 @@ mod tests {
             [8, 32, 32, 40, 24]
         );
         assert_eq!([LEAF_HEADS, LEAF_ARRAY_BYTES, ENTRY_HEADER_BYTES, OVERFLOW_PTR_BYTES], [32, 6, 4, 18]);
+        assert_eq!([VALUE_TREE_BYTES, VALUE_BYTES, PACKED_VALUES], [20, 8, 32]);
         assert_eq!([BRANCH_PREFIX, BRANCH_PREFIX_MAX, HINTS, HINT_COUNT, BRANCH_HEADS], [40, 24, 64, 16, 128]);
         assert_eq!([BRANCH_ARRAY_BYTES, CHILD_BYTES, REST_HEADER_BYTES], [16, 10, 2]);
         assert_eq!([KEY_BYTES_MAX, LONG_KEY_PTR_BYTES, VALUE_KIND_SHIFT as usize], [8191, 14, 14]);

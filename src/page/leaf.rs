@@ -16,7 +16,7 @@
 //! [`WholeKeys`], and only if the bytes in the page do not decide. Pages without the flag are
 //! searched without a look at the entries' kind of key.
 //!
-//! Failure: an offset or length that leaves the page, or a reserved value kind, is a `DecodeError`
+//! Failure: an offset or length that leaves the page, or an impossible pointer, is a `DecodeError`
 //! of the call that reads it. A page that breaks LEAF-2 to LEAF-5 gives wrong answers but no panic;
 //! its checksum protects against that.
 
@@ -31,12 +31,12 @@ use super::key::{LongKey, PageKey, WholeKeys};
 use super::layout::{
     get_u16, get_u32, get_u48, get_u64, head_of, COUNT, ENTRY_HEADER_BYTES, FLAGS, HEADER_BYTES, HEAD_BYTES, ID,
     KEY_BYTES_BITS, KEY_BYTES_MAX, KIND, LEAF_ARRAY_BYTES, LEAF_HEADS, LONG_KEY, LONG_KEYS_FLAG, LONG_KEY_PTR_BYTES,
-    LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES, UPPER, VALUE_KIND_SHIFT,
+    LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES, UPPER, VALUE_KIND_SHIFT, VALUE_TREE_BYTES,
 };
 use super::{bad, compare_prefix, heads};
 use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr, TxnId};
-use crate::limits::MAX_VALUE_BYTES;
+use crate::limits::{DEPTH_MAX, MAX_VALUE_BYTES};
 use crate::sys::prefetch;
 
 /// A pointer to a value in an overflow extent.
@@ -48,16 +48,32 @@ pub(crate) struct OverflowPtr {
     pub(crate) len: u64,
 }
 
-/// The value of an entry: in the leaf, or in an overflow extent.
+/// A pointer to the values of one key, in a tree of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ValueTree {
+    /// The root. Its checksum is not known before `seal` while the page is dirty.
+    pub(crate) ptr: PagePtr,
+    /// Levels, at least 1.
+    pub(crate) height: u8,
+    /// Number of values, at least 1.
+    pub(crate) count: u64,
+}
+
+/// The value of an entry: in the leaf, or in an overflow extent. In a multimap table the values: in
+/// the leaf, or in a value tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LeafValue<'a> {
     Inline(&'a [u8]),
     Overflow(OverflowPtr),
+    Set(&'a [u8]),
+    Tree(ValueTree),
 }
 
-/// Value kinds of an entry, as stored. 2 and 3 are reserved for duplicate values.
+/// Value kinds of an entry, as stored.
 pub(super) const INLINE: u16 = 0;
 pub(super) const OVERFLOW: u16 = 1;
+pub(super) const SET: u16 = 2;
+pub(super) const TREE: u16 = 3;
 
 /// A parsed leaf page, read-only.
 #[derive(Clone, Copy)]
@@ -390,8 +406,39 @@ impl<'a> Leaf<'a> {
         match entry.word >> VALUE_KIND_SHIFT {
             INLINE => Ok(LeafValue::Inline(part)),
             OVERFLOW => self.overflow_ptr(part).map(LeafValue::Overflow),
-            other => Err(bad(self.id, "value kind (one that this build does not read)", other.into(), OVERFLOW.into())),
+            SET => Ok(LeafValue::Set(part)),
+            // The kind has two bits.
+            _ => self.value_tree(part).map(LeafValue::Tree),
         }
+    }
+
+    fn value_tree(&self, part: &[u8]) -> Result<ValueTree, DecodeError> {
+        if part.len() != VALUE_TREE_BYTES {
+            return Err(bad(
+                self.id,
+                "length of the pointer to a value tree",
+                part.len() as u64,
+                VALUE_TREE_BYTES as u64,
+            ));
+        }
+        let (root, height, count) = (get_u48(part, 0), part[10], get_u64(part, 12));
+        if root < 2 {
+            return Err(bad(self.id, "root page of a value tree", root, 2));
+        }
+        if height == 0 || usize::from(height) > DEPTH_MAX {
+            return Err(bad(self.id, "height of a value tree", height.into(), DEPTH_MAX as u64));
+        }
+        if count == 0 {
+            return Err(bad(self.id, "number of values in a value tree", 0, 1));
+        }
+        Ok(ValueTree { ptr: PagePtr { id: PageId(root), crc: get_u32(part, 6) }, height, count })
+    }
+
+    /// Whether an entry has a value tree. Reads only the slots and the first word of each entry.
+    pub(crate) fn has_value_trees(&self) -> bool {
+        let word = |slot: usize| self.page.get(slot..).and_then(|entry| entry.first_chunk::<2>());
+        let is_tree = |word: &[u8; 2]| u16::from_le_bytes(*word) >> VALUE_KIND_SHIFT == TREE;
+        self.slots().any(|slot| word(slot).is_some_and(is_tree))
     }
 
     fn overflow_ptr(&self, part: &[u8]) -> Result<OverflowPtr, DecodeError> {

@@ -19,9 +19,9 @@ use super::key::PageKey;
 use super::layout::{
     get_u16, head_of, put_u16, put_u32, put_u48, put_u64, COUNT, ENTRY_HEADER_BYTES, HEADER_BYTES, HEAD_BYTES,
     KEY_BYTES_MAX, LEAF_ARRAY_BYTES, LEAF_HEADS, LONG_KEY, LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES, UPPER,
-    VALUE_KIND_SHIFT,
+    VALUE_KIND_SHIFT, VALUE_TREE_BYTES,
 };
-use super::leaf::{EntryAt, Leaf, LeafValue, INLINE, OVERFLOW};
+use super::leaf::{EntryAt, Leaf, LeafValue, INLINE, OVERFLOW, SET, TREE};
 use super::{bad, common_prefix_bytes};
 use crate::error::DecodeError;
 use crate::ids::PageId;
@@ -29,18 +29,19 @@ use crate::limits::page_size_ok;
 
 /// A parsed leaf page that can be changed.
 pub(crate) struct LeafMut<'a> {
-    page: &'a mut [u8],
-    id: PageId,
+    pub(super) page: &'a mut [u8],
+    pub(super) id: PageId,
     count: usize,
     prefix_bytes: usize,
-    upper: usize,
+    pub(super) upper: usize,
 }
 
 /// Bytes of the value part of an entry.
 fn stored_bytes(value: LeafValue<'_>) -> usize {
     match value {
-        LeafValue::Inline(bytes) => bytes.len(),
+        LeafValue::Inline(bytes) | LeafValue::Set(bytes) => bytes.len(),
         LeafValue::Overflow(_) => OVERFLOW_PTR_BYTES,
+        LeafValue::Tree(_) => VALUE_TREE_BYTES,
     }
 }
 
@@ -70,6 +71,8 @@ fn write_entry_header(entry: &mut [u8], key_word: u16, value: LeafValue<'_>) {
     let kind = match value {
         LeafValue::Inline(_) => INLINE,
         LeafValue::Overflow(_) => OVERFLOW,
+        LeafValue::Set(_) => SET,
+        LeafValue::Tree(_) => TREE,
     };
     put_u16(entry, 0, key_word | kind << VALUE_KIND_SHIFT);
     put_u16(entry, 2, stored_bytes(value) as u16);
@@ -78,11 +81,17 @@ fn write_entry_header(entry: &mut [u8], key_word: u16, value: LeafValue<'_>) {
 /// Writes the value part; the slice has exactly its length.
 fn write_value(part: &mut [u8], value: LeafValue<'_>) {
     match value {
-        LeafValue::Inline(bytes) => part.copy_from_slice(bytes),
+        LeafValue::Inline(bytes) | LeafValue::Set(bytes) => part.copy_from_slice(bytes),
         LeafValue::Overflow(to) => {
             put_u48(part, 0, to.ptr.id.0);
             put_u32(part, 6, to.ptr.crc);
             put_u64(part, 10, to.len);
+        }
+        LeafValue::Tree(to) => {
+            put_u48(part, 0, to.ptr.id.0);
+            put_u32(part, 6, to.ptr.crc);
+            put_u16(part, 10, to.height.into());
+            put_u64(part, 12, to.count);
         }
     }
 }
@@ -135,7 +144,7 @@ impl<'a> LeafMut<'a> {
         Leaf::trusted(self.page, self.id, self.count, self.prefix_bytes, self.upper)
     }
 
-    fn lower(&self) -> usize {
+    pub(super) fn lower(&self) -> usize {
         LEAF_HEADS + LEAF_ARRAY_BYTES * self.count
     }
 
@@ -143,7 +152,7 @@ impl<'a> LeafMut<'a> {
         LEAF_HEADS + HEAD_BYTES * self.count
     }
 
-    fn write_header(&mut self) {
+    pub(super) fn write_header(&mut self) {
         let lower = self.lower();
         put_u16(self.page, COUNT, self.count as u16);
         put_u16(self.page, PREFIX_BYTES, self.prefix_bytes as u16);
@@ -229,7 +238,7 @@ impl<'a> LeafMut<'a> {
     }
 
     /// Locates an entry and checks that it is not below `upper`; `move_entries` relies on that.
-    fn locate_entry(&self, index: usize) -> Result<EntryAt, DecodeError> {
+    pub(super) fn locate_entry(&self, index: usize) -> Result<EntryAt, DecodeError> {
         let entry = self.as_leaf().locate(index)?;
         if entry.offset < self.upper {
             return Err(bad(self.id, "leaf slot", entry.offset as u64, self.upper as u64));
@@ -255,7 +264,7 @@ impl<'a> LeafMut<'a> {
 
     /// Moves the bytes from `upper` to `end` by `distance`, and adjusts the slots of the entries at
     /// offsets up to `last`. The caller has checked that there is room.
-    fn move_entries(&mut self, end: usize, last: usize, distance: isize) {
+    pub(super) fn move_entries(&mut self, end: usize, last: usize, distance: isize) {
         let upper = self.upper.wrapping_add_signed(distance);
         self.page.copy_within(self.upper..end, upper);
         self.upper = upper;

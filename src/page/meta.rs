@@ -11,6 +11,7 @@
 //! an intact copy of a newer release, which must not be reported as damage.
 
 use super::layout::{get_u32, get_u48, get_u64, meta as at, put_u32, put_u48, put_u64, TREE_ROOT_BYTES};
+use super::value_set::Shape;
 use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
 use crate::limits::{page_size_ok, DEPTH_MAX, PAGE_SIZE_MAX, PAGE_SIZE_MIN};
 
@@ -29,7 +30,7 @@ pub(crate) mod features {
     pub(crate) const SNAPSHOTS: u64 = 1 << 3;
 }
 /// Required feature bits that this build knows. A file with other bits is refused.
-pub(crate) const KNOWN_REQUIRED: u64 = features::LONG_KEYS | features::SNAPSHOTS;
+pub(crate) const KNOWN_REQUIRED: u64 = features::MULTIMAP | features::LONG_KEYS | features::SNAPSHOTS;
 
 /// The root of a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -40,12 +41,24 @@ pub(crate) struct TreeRoot {
     pub(crate) height: u8,
     pub(crate) entries: u64,
     pub(crate) tree: TreeId,
+    /// How the entries store values. Not in a meta page, which names no multimap.
+    pub(crate) shape: Shape,
+    /// Values of all keys of a multimap, which has an entry for each key; 0 in other trees.
+    pub(crate) pairs: u64,
 }
 
 impl TreeRoot {
     /// An empty tree.
     pub(crate) fn empty(tree: TreeId) -> TreeRoot {
         TreeRoot { tree, ..TreeRoot::default() }
+    }
+
+    /// Bytes of each value, if the leaves of the tree are packed.
+    pub(crate) fn packed_width(&self) -> Option<usize> {
+        match self.shape {
+            Shape::Packed(width) => Some(usize::from(width)),
+            _ => None,
+        }
     }
 
     /// The root as bytes of the file.
@@ -69,6 +82,7 @@ impl TreeRoot {
             height: bytes[10],
             entries: get_u64(bytes, 12),
             tree: TreeId(get_u32(bytes, 20)),
+            ..TreeRoot::default()
         };
         let consistent = match root.height {
             0 => root.ptr.id.is_none() && root.entries == 0,

@@ -10,6 +10,8 @@
 //! header      the first 32 bytes of leaves, branches, overflow extents and free lists
 //! key         keys and separators: whole, or their first bytes and a pointer
 //! leaf        entries; `leaf_mut` changes them
+//! value_set   the values of one key of a multimap table, in its entry; `leaf_values` changes them
+//! packed      leaves of a value tree whose values all have one size
 //! branch      separators and children; `branch_mut` changes them
 //! heads       searches the heads of a leaf or branch; `heads/x86` has the vector instructions
 //! lookup      fast path of point lookups: the child in a branch, the entry in a leaf
@@ -33,10 +35,13 @@ pub(crate) mod key;
 pub(crate) mod layout;
 pub(crate) mod leaf;
 pub(crate) mod leaf_mut;
+mod leaf_values;
 pub(crate) mod log_record;
 pub(crate) mod lookup;
 pub(crate) mod meta;
 pub(crate) mod overflow;
+pub(crate) mod packed;
+pub(crate) mod value_set;
 
 use std::cmp::Ordering;
 

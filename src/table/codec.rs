@@ -302,6 +302,14 @@ pub trait Codec {
 
     /// Makes an owned value of an item.
     fn to_owned(item: Self::Item<'_>) -> Self::Owned;
+
+    /// The number of bytes of every encoded item, if all items have the same. Then a
+    /// [`MultiTable`](crate::MultiTable) packs its values without anything between them. If the
+    /// codec is a [`Part`], `put` must write as many bytes. Must not change once files with such a
+    /// table exist.
+    fn fixed_bytes() -> Option<usize> {
+        None
+    }
 }
 
 /// A codec whose bytes sort like its items, so that ranges of keys are ranges of items.

@@ -15,6 +15,7 @@
 //! load       bulk load
 //! parts      parts for parallel scans, estimates, random entries
 //! remove     removing many entries through a handle of a write transaction
+//! multi/     multimap tables: several values for each key
 //! place      values that the caller writes directly into pages of the file
 //! range      iterators over entries
 //! ```
@@ -23,6 +24,7 @@ pub mod codec;
 mod cursor;
 mod entry;
 mod load;
+mod multi;
 mod parts;
 mod place;
 mod range;
@@ -46,6 +48,10 @@ use codec::{Codec, Encoded, KeyCodec};
 pub use cursor::{CursorMut, Position};
 pub use entry::{Entry, OccupiedEntry, VacantEntry};
 pub use load::Loader;
+pub use multi::{
+    CopiedPairs, CopiedValues, MultiLoader, MultiRange, MultiTable, MultiTableMut, MultiTableRef, PairsOwned,
+    ReadMultiTable, ReadableMultiTable, Values, ValuesOwned,
+};
 pub use parts::{Estimate, Part, SplitPoints};
 pub use place::Reserved;
 pub use range::{EntriesOwned, Range, RangeOwned};
@@ -107,8 +113,14 @@ impl<K, V> fmt::Debug for Table<K, V> {
 pub struct TableInfo {
     /// Its name.
     pub name: String,
-    /// Its entries.
+    /// Its entries; in a multimap table, its pairs.
     pub entries: u64,
+    /// Its keys: as many as entries, except in a multimap table.
+    pub keys: u64,
+    /// Whether it is a multimap table.
+    pub is_multimap: bool,
+    /// The size of each value of a multimap table, if all have the same.
+    pub value_bytes: Option<usize>,
     /// Levels of its tree; 0 when it is empty.
     pub height: u8,
     /// Name of the codec of its keys. Empty if the table was created without types.
@@ -123,7 +135,10 @@ impl TableInfo {
     fn of(name: String, record: TableRecord) -> TableInfo {
         TableInfo {
             name,
-            entries: record.root.entries,
+            entries: record.entries(),
+            keys: record.root.entries,
+            is_multimap: record.root.shape.is_multi(),
+            value_bytes: record.root.shape.width(),
             height: record.root.height,
             key_codec: record.key_codec,
             value_codec: record.value_codec,

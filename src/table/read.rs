@@ -112,6 +112,16 @@ pub struct ReadTable<K, V> {
 }
 
 impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
+    /// Opens a table of this kind; compares its codecs too if `is_typed`.
+    pub(super) fn open(txn: &ReadTxn, name: &str, spec: TableSpec<'_>, is_typed: bool) -> Result<ReadTable<K, V>> {
+        let open = txn.open_table(name)?;
+        open.check_kind(spec)?;
+        if is_typed {
+            open.check_codecs(K::name, V::name)?;
+        }
+        Ok(ReadTable { txn: txn.clone(), open, types: PhantomData })
+    }
+
     /// Returns the value of a key. The value borrows this handle; see
     /// [`get_owned`](ReadTable::get_owned).
     ///
@@ -401,7 +411,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         self.open.flat_index(self.pages(), keys)
     }
 
-    fn place(&self) -> ErrorContext<'_> {
+    pub(super) fn place(&self) -> ErrorContext<'_> {
         ErrorContext { path: self.txn.env().path(), table: self.open.name() }
     }
 

@@ -15,6 +15,8 @@ use crate::page::layout::{self, meta as at};
 use crate::page::leaf::{self, Leaf, LeafMut, LeafValue, OverflowPtr};
 use crate::page::lookup;
 use crate::page::meta::MetaPage;
+use crate::page::packed::Packed;
+use crate::page::value_set::{SetChange, Shape, ValueSet};
 use crate::page::{free_list, overflow};
 use crate::testing::input::{filled, Input};
 use crate::testing::long_keys::{self, Known, Zeros};
@@ -60,7 +62,7 @@ fn raw_page(input: &mut Input<'_>, page_size: usize) -> Vec<u8> {
 /// Corrects the fields that follow from others: id, flags and the end of the arrays; in a meta page
 /// magic, version and checksum.
 fn correct_fields(page: &mut [u8]) {
-    if page[layout::KIND] > 4 {
+    if page[layout::KIND] > 6 {
         page[..8].copy_from_slice(&at::MAGIC_BYTES);
         layout::put_u32(page, at::VERSION, 1);
         layout::put_u64(page, at::REQUIRED, 0);
@@ -75,6 +77,11 @@ fn correct_fields(page: &mut [u8]) {
     let lower = match page[layout::KIND] {
         1 => layout::LEAF_HEADS + layout::LEAF_ARRAY_BYTES * count,
         2 => layout::BRANCH_HEADS + layout::BRANCH_ARRAY_BYTES * count,
+        6 => {
+            let upper = page.len() as u16;
+            layout::put_u16(page, layout::UPPER, upper);
+            layout::PACKED_VALUES + usize::from(layout::get_u16(page, layout::VALUE_BYTES)) * count
+        }
         _ => return,
     };
     layout::put_u16(page, layout::LOWER, lower as u16);
@@ -90,6 +97,7 @@ fn decode(page: &[u8], probes: &[Vec<u8>]) {
     if let Ok(branch) = Branch::parse(page, id) {
         decode_branch(page, branch, probes);
     }
+    decode_packed(page, id, probes);
     if let Ok(items) = free_list::read(page, id) {
         let mut again = vec![0xee; page.len()];
         free_list::write(&mut again, page.len(), id, TXN, &items);
@@ -113,10 +121,45 @@ fn decode(page: &[u8], probes: &[Vec<u8>]) {
     }
 }
 
+/// Decodes a page as a packed leaf of the size that it says. One that verifies finds each value.
+fn decode_packed(page: &[u8], id: PageId, probes: &[Vec<u8>]) {
+    let width = usize::from(layout::get_u16(page, layout::VALUE_BYTES));
+    let Ok(leaf) = Packed::parse(page, id, width) else { return };
+    probes.iter().for_each(|value| assert!(leaf.search(value).0 <= leaf.count()));
+    assert!(leaf.get(leaf.count()).is_err());
+    if leaf.verify().is_ok() {
+        for index in 0..leaf.count() {
+            assert_eq!(leaf.search(leaf.get(index).expect("a value")), (index, true));
+        }
+    }
+}
+
+/// Reads the bytes of an entry as a value set of all shapes, and changes it.
+fn decode_set(bytes: &[u8], probes: &[Vec<u8>]) {
+    for shape in [Shape::Variable, Shape::Fixed(1), Shape::Fixed(4), Shape::Fixed(7), Shape::Fixed(8)] {
+        let set = ValueSet::new(bytes, shape);
+        let is_sound = set.verify().is_ok();
+        for value in probes.iter().filter(|value| shape.width().is_none_or(|width| width == value.len())) {
+            let (at, found) = set.search(value);
+            let change = if found { SetChange::Remove(at) } else { SetChange::Insert(at, value) };
+            if let (true, Some(changed)) = (is_sound, change.apply(&set)) {
+                let changed = ValueSet::new(&changed, shape);
+                assert!(changed.count() == 0 || changed.verify().is_ok(), "{shape:?}");
+                assert_eq!(changed.search(value).1, !found);
+            }
+        }
+    }
+}
+
 type Entry<'a> = (PageKey<'a>, LeafValue<'a>);
 
 fn decode_leaf(page: &[u8], leaf: Leaf<'_>, probes: &[Vec<u8>]) {
     let verified = leaf.verify().is_ok();
+    for index in 0..leaf.count() {
+        if let Ok(LeafValue::Set(bytes)) = leaf.value(index) {
+            decode_set(bytes, probes);
+        }
+    }
     let entries: Vec<Entry<'_>> = (0..leaf.count()).map_while(|index| leaf.entry(index).ok()).collect();
     let keys: Vec<&[u8]> = entries.iter().take(64).map(|entry| entry.0.bytes).collect();
     for key in probes.iter().map(Vec::as_slice).chain(keys) {

@@ -15,6 +15,7 @@
 //! long_key     keys and separators in overflow extents
 //! path         the way from root to leaf, and copy on write
 //! value        values in leaves and in overflow extents
+//! values/      multimaps: several values for each key
 //! ```
 //!
 //! Changes are made by copying: a page of an earlier transaction is never written (R1), but copied,
@@ -51,11 +52,14 @@ pub(crate) use scan::sample::Random;
 pub(crate) use scan::spot::Spot;
 pub(crate) use scan::spread::Spread;
 pub(crate) use value::{check_sizes, extent_for, free_extent, store};
+pub(crate) use values::insert::ValueHint;
+pub(crate) use values::pairs::Pairs;
+pub(crate) use values::range::ValueRange;
 pub(crate) use verify::check::{check, TreeStats, Visit};
 pub(crate) use verify::finding::{text_of, Finding};
 pub(crate) use verify::measure::measure;
 pub(crate) use verify::newer::NewerPages;
-pub(crate) use verify::walk::{read_long, read_value, walk, Values, Visitor};
+pub(crate) use verify::walk::{read_long, read_value, values_in_file, walk, Values, Visitor};
 
 /// A key and its value, as they lie in the pages.
 pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);
@@ -65,5 +69,6 @@ pub(crate) mod load;
 pub(crate) mod lookup;
 pub(crate) mod scan;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+pub(crate) mod values;
 pub(crate) mod verify;

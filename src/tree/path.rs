@@ -112,22 +112,6 @@ impl Path {
         self.descend_from(tree.pages, 0, tree.root.ptr, side)
     }
 
-    /// Goes to the last branch of the lowest level, and reads no leaf: the last frame of the path
-    /// leads to nothing. The tree is not empty.
-    pub(crate) fn descend_to_last_branch<P: PageRead>(&mut self, tree: Tree<'_, P>) -> Result<()> {
-        let Tree { pages, root } = tree;
-        self.len = height_of(root)?;
-        let mut ptr = root.ptr;
-        for depth in 0..self.len - 1 {
-            let branch = branch_at(pages, ptr, self.len - 1 - depth)?;
-            let at = last_index(branch.count(), ptr)?;
-            self.frames[depth] = Frame { ptr, at: at as u32 };
-            ptr = branch.child(at)?;
-        }
-        self.frames[self.len - 1] = Frame { ptr, at: 0 };
-        Ok(())
-    }
-
     /// Descends to the branch of the lowest level that `key` belongs to, and reads no leaf. Returns
     /// the lower bound of the keys after that branch; `None` if it is the last one. The tree is not
     /// empty.
@@ -146,6 +130,37 @@ impl Path {
         }
         self.frames[self.len - 1] = Frame { ptr, at: 0 };
         Ok(bound)
+    }
+
+    /// Descends to the leaf that `key` belongs to, and does not read it. The tree is not empty.
+    pub(crate) fn descend_above<P: PageRead>(&mut self, tree: Tree<'_, P>, key: &[u8]) -> Result<PagePtr> {
+        self.descend_by(tree, |branch, _| branch.find(tree.pages, key))
+    }
+
+    /// Goes to the leaf at one end of the tree, and does not read it. The tree is not empty.
+    pub(crate) fn descend_above_to<P: PageRead>(&mut self, tree: Tree<'_, P>, side: Side) -> Result<PagePtr> {
+        self.descend_by(tree, |branch, ptr| match side {
+            Side::First => Ok(0),
+            Side::Last => last_index(branch.count(), ptr),
+        })
+    }
+
+    fn descend_by<P: PageRead>(
+        &mut self,
+        tree: Tree<'_, P>,
+        choose: impl Fn(&Branch<'_>, PagePtr) -> Result<usize>,
+    ) -> Result<PagePtr> {
+        let Tree { pages, root } = tree;
+        self.len = height_of(root)?;
+        let mut ptr = root.ptr;
+        for depth in 0..self.len - 1 {
+            let branch = branch_at(pages, ptr, self.len - 1 - depth)?;
+            let at = choose(&branch, ptr)?;
+            self.frames[depth] = Frame { ptr, at: at as u32 };
+            ptr = branch.child(at)?;
+        }
+        self.frames[self.len - 1] = Frame { ptr, at: 0 };
+        Ok(ptr)
     }
 
     /// Fills the path from `depth` on with the way to one end of the subtree below `ptr`.

@@ -28,7 +28,14 @@ pub(crate) fn resolve<'a, P: PageRead>(pages: &'a P, value: LeafValue<'a>) -> Re
             let extent = pages.extent(pointer.ptr, overflow_pages(pages.page_size(), &pointer)?)?;
             Ok(overflow::value(extent, pointer.ptr.id, pointer.len)?)
         }
+        LeafValue::Set(_) | LeafValue::Tree(_) => Err(several_values()),
     }
+}
+
+/// The error of an entry with several values in a table that is no multimap.
+#[cold]
+pub(crate) fn several_values() -> Error {
+    Error::corrupt(PageId::NONE, "an entry has several values, and its table is no multimap")
 }
 
 /// The number of pages of the overflow extent that a pointer names. Rejects a length that no value

@@ -124,6 +124,7 @@ fn root_of(words: [u64; 3], tree: TreeId) -> TreeRoot {
         height: (words[0] >> 48) as u8,
         entries: words[2],
         tree,
+        ..TreeRoot::default()
     }
 }
 
@@ -138,6 +139,7 @@ mod tests {
             height: 7,
             entries: u64::MAX - n,
             tree,
+            ..TreeRoot::default()
         };
         let state = State {
             txn: TxnId(11),

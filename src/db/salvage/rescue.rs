@@ -10,7 +10,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use crate::catalog::{self, TableRecord};
+use crate::catalog::{self, flags, TableRecord};
 use crate::db::copy::{Copy, Target};
 use crate::db::{Finding, SalvageReport, SalvagedTable};
 use crate::error::{Error, Result};
@@ -174,7 +174,7 @@ impl<'r> Rescue<'r> {
         self.names.insert(target.name.clone());
         let counts = SalvagedTable {
             name: target.name.clone(),
-            expected: record.filter(|_| is_certain).map(|record| record.root.entries),
+            expected: record.filter(|_| is_certain).map(|record| record.entries()),
             is_certain,
             ..SalvagedTable::default()
         };
@@ -245,6 +245,12 @@ impl<'r> Rescue<'r> {
             known.counts.maybe_stale += 1;
         }
         Ok(())
+    }
+
+    /// A root of a table, for what its entries store.
+    pub(super) fn multimap(&self, tree: TreeId) -> TreeRoot {
+        let shape = self.known.get(&tree).map_or_else(Default::default, |known| flags::shape(known.target.flags));
+        TreeRoot { shape, ..TreeRoot::empty(tree) }
     }
 
     pub(super) fn page_done(&mut self) -> Result<()> {

@@ -87,7 +87,8 @@ impl Rescue<'_> {
         let roots = std::mem::take(&mut records.by_tree).into_values().flatten();
         let mut sources: Vec<(TxnId, Source)> =
             roots.map(|(txn, _, record)| (txn, Source::Root(record.root))).collect();
-        let leaves = found.into_iter().filter(|leaf| leaf.tree >= TreeId::FIRST_TABLE);
+        let is_of_table = |leaf: &FoundLeaf| leaf.tree >= TreeId::FIRST_TABLE && !leaf.tree.is_of_values();
+        let leaves = found.into_iter().filter(is_of_table);
         sources.extend(leaves.map(|leaf| (leaf.txn, Source::Leaf(leaf))));
         // A stable sort: a root comes before leaves of the same transaction.
         sources.sort_by_key(|(txn, _)| Reverse(*txn));
@@ -211,6 +212,11 @@ impl Rescue<'_> {
                     if let Ok(value) = tree::read_value(&self.pages, &pointer, &mut run) {
                         self.add_stale(found.tree, key, value)?;
                     }
+                }
+                LeafValue::Set(_) | LeafValue::Tree(_) => {
+                    let mut values = Vec::new();
+                    tree::values_in_file(&self.pages, &self.multimap(found.tree), &value, &mut values);
+                    values.iter().try_for_each(|value| self.add_stale(found.tree, key, value))?;
                 }
             }
         }

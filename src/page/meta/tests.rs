@@ -8,6 +8,7 @@ fn meta(page_size: u32, txn: u64) -> MetaPage {
         height: 3,
         entries: u64::MAX - 7,
         tree: TreeId(tree),
+        ..TreeRoot::default()
     };
     MetaPage {
         page_size,

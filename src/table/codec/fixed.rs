@@ -53,6 +53,10 @@ macro_rules! fixed {
             fn to_owned(item: Self::Item<'_>) -> $type {
                 item
             }
+
+            fn fixed_bytes() -> Option<usize> {
+                Some($bytes)
+            }
         }
 
         impl KeyCodec for $type {

@@ -85,6 +85,10 @@ macro_rules! key_struct {
                 fn to_owned(item: $name) -> $name {
                     item
                 }
+
+                fn fixed_bytes() -> ::std::option::Option<usize> {
+                    <Tuple as Codec>::fixed_bytes()
+                }
             }
 
             impl Part for $name {

@@ -113,6 +113,10 @@ impl<C: Part + for<'a> Codec<Item<'a> = <C as Codec>::Owned>> Codec for Reverse<
     fn to_owned(item: Self::Item<'_>) -> Self::Owned {
         item
     }
+
+    fn fixed_bytes() -> Option<usize> {
+        C::fixed_bytes()
+    }
 }
 
 impl<C: Part + KeyCodec + for<'a> Codec<Item<'a> = <C as Codec>::Owned>> KeyCodec for Reverse<C> {

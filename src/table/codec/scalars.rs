@@ -120,6 +120,10 @@ macro_rules! byte_array {
             fn to_owned($item: Self::Item<'_>) -> [u8; N] {
                 $owned
             }
+
+            fn fixed_bytes() -> Option<usize> {
+                Some(N)
+            }
         }
 
         impl<const N: usize> KeyCodec for $type {

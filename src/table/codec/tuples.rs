@@ -45,6 +45,11 @@ macro_rules! tuple {
                 let ($first_item, $($item,)* $last_item) = item;
                 ($first::to_owned($first_item), $($part::to_owned($item),)* $last::to_owned($last_item))
             }
+
+            fn fixed_bytes() -> Option<usize> {
+                let parts = [$first::fixed_bytes(), $($part::fixed_bytes(),)* $last::fixed_bytes()];
+                parts.into_iter().sum()
+            }
         }
 
         impl<$first: Part, $($part: Part,)* $last: Part> Part for ($first, $($part,)* $last) {

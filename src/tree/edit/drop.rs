@@ -8,6 +8,8 @@
 //! that it reads is verified as by any other read (R2), because a wrong pointer to an overflow
 //! extent would free pages in use.
 //!
+//! In a multimap every leaf is read, and the pages of each value tree are freed too.
+//!
 //! Freed pages are collected, sorted, and freed as extents.
 //!
 //! Invariants:
@@ -31,6 +33,7 @@ use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent}
 use crate::tree::long_key::separator_extents;
 use crate::tree::path::{branch_at, fetch_front, leaf_at};
 use crate::tree::value::OverflowExtent;
+use crate::tree::values::remove::collect_values;
 use crate::tree::TreeRoot;
 
 /// Leaves that are prefetched together.
@@ -41,23 +44,40 @@ const COLLECTED_MAX: usize = 1 << 17;
 
 /// Frees every page of the tree and leaves it empty. Returns the number of entries.
 pub(crate) fn drop_tree<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<u64> {
-    let mut walk = DropWalk { pages, dropped: Dropped::default() };
-    walk_depth_first(&mut walk, root)?;
-    let entries = walk.finish()?;
-    *root = TreeRoot { ptr: PagePtr::default(), height: 0, entries: 0, ..*root };
-    Ok(entries)
+    let dropped = drop_pages(pages, root, root)?;
+    *root = TreeRoot { ptr: PagePtr::default(), height: 0, entries: 0, pairs: 0, ..*root };
+    Ok(dropped.entries)
 }
 
-/// Frees the page `ptr`, which has this level, and every page below it. Returns the number of their
-/// entries.
-pub(crate) fn drop_subtree<P: PageWrite>(pages: &mut P, ptr: PagePtr, level: usize) -> Result<u64> {
-    let mut walk = DropWalk { pages, dropped: Dropped::default() };
-    walk_depth_first(&mut walk, &TreeRoot { ptr, height: level as u8 + 1, ..TreeRoot::default() })?;
-    walk.finish()
+/// What was dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct DroppedCounts {
+    pub(crate) entries: u64,
+    /// Values of these entries, in a multimap.
+    pub(crate) pairs: u64,
+}
+
+/// Frees the page `ptr` of a tree, which has this level, and every page below it.
+pub(crate) fn drop_subtree<P: PageWrite>(
+    pages: &mut P,
+    tree: &TreeRoot,
+    ptr: PagePtr,
+    level: usize,
+) -> Result<DroppedCounts> {
+    drop_pages(pages, tree, &TreeRoot { ptr, height: level as u8 + 1, ..TreeRoot::default() })
+}
+
+fn drop_pages<P: PageWrite>(pages: &mut P, tree: &TreeRoot, from: &TreeRoot) -> Result<DroppedCounts> {
+    let mut walk = DropWalk { pages, tree: *tree, dropped: Dropped::default() };
+    walk_depth_first(&mut walk, from)?;
+    walk.free_collected()?;
+    Ok(DroppedCounts { entries: walk.dropped.entries, pairs: walk.dropped.pairs })
 }
 
 struct DropWalk<'d, P> {
     pages: &'d mut P,
+    /// The whole tree.
+    tree: TreeRoot,
     dropped: Dropped,
 }
 
@@ -67,6 +87,7 @@ struct Dropped {
     /// The last key of the leaves so far; `None` before the first leaf.
     last_key: Option<PageKeyBuf>,
     entries: u64,
+    pairs: u64,
     /// Pages and overflow extents to free.
     extents: Vec<OverflowExtent>,
 }
@@ -77,7 +98,7 @@ impl<P: PageWrite> DepthFirst<()> for DropWalk<'_, P> {
             return Ok(Some(()));
         }
         let leaf = leaf_at(self.pages, ptr)?;
-        self.dropped.take_leaf(self.pages, &leaf)?;
+        self.dropped.take_leaf(self.pages, &self.tree, &leaf)?;
         Ok(None)
     }
 
@@ -129,15 +150,9 @@ impl<P: PageWrite> DropWalk<'_, P> {
                 leaf.fetch_entry_headers();
                 leaves.push(leaf);
             }
-            leaves.drain(..).try_for_each(|leaf| self.dropped.take_leaf(pages, &leaf))?;
+            leaves.drain(..).try_for_each(|leaf| self.dropped.take_leaf(pages, &self.tree, &leaf))?;
         }
         Ok(())
-    }
-
-    /// Frees the rest. Returns the number of entries.
-    fn finish(mut self) -> Result<u64> {
-        self.free_collected()?;
-        Ok(self.dropped.entries)
     }
 
     fn free_collected(&mut self) -> Result<()> {
@@ -173,7 +188,7 @@ pub(crate) fn free_extents<P: PageWrite>(pages: &mut P, extents: &mut Vec<Overfl
 impl Dropped {
     /// Counts the entries of a leaf, and collects it with its overflow extents. Checks that its
     /// keys lie above those of the leaves before (DROP-1).
-    fn take_leaf<P: PageWrite>(&mut self, pages: &P, leaf: &Leaf<'_>) -> Result<()> {
+    fn take_leaf<P: PageWrite>(&mut self, pages: &P, tree: &TreeRoot, leaf: &Leaf<'_>) -> Result<()> {
         self.entries += leaf.count() as u64;
         let (first, last) = (leaf.first_key()?, leaf.last_key()?);
         let above = match &self.last_key {
@@ -184,7 +199,13 @@ impl Dropped {
             return Err(Error::corrupt(leaf.id(), "keys are not in ascending order"));
         }
         self.last_key.get_or_insert_default().set(last);
-        if !leaf.has_no_extents() {
+        if tree.shape.is_multi() {
+            for index in 0..leaf.count() {
+                let (key, value) = leaf.entry(index)?;
+                self.extents.extend(OverflowExtent::of_long(pages, key.long)?);
+                self.pairs += collect_values(pages, tree, &value, &mut self.extents)?;
+            }
+        } else if !leaf.has_no_extents() {
             for index in 0..leaf.count() {
                 let (key, value) = leaf.entry(index)?;
                 self.extents.extend(OverflowExtent::of_entry(pages, key, value)?.into_iter().flatten());

@@ -87,7 +87,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
                 value.extend_from_slice(bytes);
                 None
             }
-            LeafValue::Overflow(_) => take_old(self.pages, &leaf, index, Some(value))?,
+            _ => take_old(self.pages, &leaf, index, Some(value))?,
         };
         make_dirty(self, &mut path)?;
         let id = path.leaf().ptr.id;

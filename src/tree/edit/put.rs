@@ -39,7 +39,7 @@ pub(super) const HINT_STEPS: usize = 5;
 
 impl PutHint {
     /// The place of a put, whose way is not known.
-    fn of(leaf: PageId, at: usize) -> PutHint {
+    pub(crate) fn of(leaf: PageId, at: usize) -> PutHint {
         PutHint { leaf, at, ..PutHint::default() }
     }
 
@@ -56,7 +56,7 @@ impl PutHint {
 
     /// Moves to a place in a leaf. The way to it stays known if it is the same leaf.
     #[inline]
-    fn move_to(&mut self, leaf: PageId, at: usize) {
+    pub(crate) fn move_to(&mut self, leaf: PageId, at: usize) {
         match self.leaf == leaf {
             true => self.at = at,
             false => *self = PutHint::of(leaf, at),
@@ -69,7 +69,25 @@ impl PutHint {
         (usize::from(self.height) == height).then(|| &self.steps[..height - 1])
     }
 
-    fn pattern(&self, leaf: PageId, at: usize) -> Pattern {
+    /// The index of the last put in a leaf, if it was there.
+    pub(crate) fn index_in(&self, leaf: PageId) -> Option<usize> {
+        (self.leaf == leaf && !leaf.is_none()).then_some(self.at)
+    }
+
+    pub(crate) fn leaf(&self) -> PageId {
+        self.leaf
+    }
+
+    /// How the growth of an entry continues the puts before it: an entry at the end of its leaf
+    /// that was put last is put again.
+    fn pattern_of_growth(&self, leaf: &Leaf<'_>, at: usize) -> Pattern {
+        match self.index_in(leaf.id()) {
+            Some(last) if last == at && at + 1 == leaf.count() => Pattern::Ascending,
+            _ => Pattern::Random,
+        }
+    }
+
+    pub(crate) fn pattern(&self, leaf: PageId, at: usize) -> Pattern {
         if leaf != self.leaf || leaf.is_none() {
             Pattern::Random
         } else if at == self.at + 1 {
@@ -117,6 +135,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
         let (at, replace) = leaf.lower_bound(pages, key)?;
         let entries = count_after(root, u64::from(!replace))?;
         let released = if replace { take_old(pages, &leaf, at, old)? } else { None };
+        let grows = if replace { hint.pattern_of_growth(&leaf, at) } else { Pattern::Random };
         let value = store(pages, root.tree)?;
         // An entry that exists keeps its key.
         let stored = if replace { PageKey::from(key) } else { store_key(pages, root.tree, key)? };
@@ -124,7 +143,11 @@ impl<P: PageWrite> TreeMut<'_, P> {
         if pages.is_dirty(ptr.id) && store_in_place(pages, ptr.id, at, &change)? {
             hint.move_to(ptr.id, at);
         } else {
-            let pattern = if replace { Pattern::Random } else { hint.pattern(ptr.id, at) };
+            let pattern = match (replace, value) {
+                (false, _) => hint.pattern(ptr.id, at),
+                (true, LeafValue::Set(_)) => grows,
+                (true, _) => Pattern::Random,
+            };
             *hint = put_along_path(TreeMut::new(pages, root), ptr.id, &change, pattern)?;
         }
         if let Some(extent) = released {

@@ -14,11 +14,12 @@ use crate::page::key::WholeKeys as _;
 use crate::page::leaf::LeafMut;
 use crate::pager::PageWrite;
 
-use crate::tree::edit::drop::drop_subtree;
+use crate::tree::edit::drop::{drop_subtree, DroppedCounts};
 use crate::tree::edit::rebalance::{after_cut, after_removal};
 use crate::tree::long_key::whole_separator;
 use crate::tree::path::{branch_at, leaf_at, make_branches_dirty_above, make_dirty, Path};
 use crate::tree::value::OverflowExtent;
+use crate::tree::values::remove::{collect_values, pairs_without};
 use crate::tree::TreeMut;
 
 /// The next step at the low end of the range.
@@ -32,8 +33,8 @@ enum Step {
 }
 
 impl<P: PageWrite> TreeMut<'_, P> {
-    /// Removes the entries from `low` on and below `high`. Returns how many it removed. Calls
-    /// `ensure` before each step, to make pages usable.
+    /// Removes the entries from `low` on and below `high`. Returns how many it removed; in a
+    /// multimap, of how many keys. Calls `ensure` before each step, to make pages usable.
     pub(crate) fn remove_range(
         mut self,
         low: &[u8],
@@ -49,12 +50,14 @@ impl<P: PageWrite> TreeMut<'_, P> {
                 Step::Cut(depth) => self.cut(&mut path, depth)?,
                 Step::Remove(count) => self.remove_entries(&mut path, count)?,
             };
-            removed += found;
-            let Some(entries) = self.root.entries.checked_sub(found) else {
-                let what = format!("entry count of the tree is {}, expected at least {found}", self.root.entries);
+            removed += found.entries;
+            let Some(entries) = self.root.entries.checked_sub(found.entries) else {
+                let (has, found) = (self.root.entries, found.entries);
+                let what = format!("entry count of the tree is {has}, expected at least {found}");
                 return Err(Error::corrupt(self.root.ptr.id, what));
             };
             self.root.entries = entries;
+            self.root.pairs = pairs_without(self.root, found.pairs)?;
         }
         Ok(removed)
     }
@@ -113,23 +116,26 @@ impl<P: PageWrite> TreeMut<'_, P> {
         Ok(inside)
     }
 
-    /// Frees the subtree at a depth of the path and removes it from the tree. Returns the number of
-    /// its entries.
-    fn cut(&mut self, path: &mut Path, depth: usize) -> Result<u64> {
+    /// Frees the subtree at a depth of the path and removes it from the tree.
+    fn cut(&mut self, path: &mut Path, depth: usize) -> Result<DroppedCounts> {
         make_branches_dirty_above(self, path, depth)?;
         let level = path.len() - 1 - depth;
-        let entries = drop_subtree(self.pages, path.frame(depth).ptr, level)?;
+        let dropped = drop_subtree(self.pages, self.root, path.frame(depth).ptr, level)?;
         after_cut(self, path, depth)?;
-        Ok(entries)
+        Ok(dropped)
     }
 
     /// Removes entries of the leaf of the path, from its index on.
-    fn remove_entries(&mut self, path: &mut Path, count: usize) -> Result<u64> {
+    fn remove_entries(&mut self, path: &mut Path, count: usize) -> Result<DroppedCounts> {
+        let mut pairs = 0;
         let mut extents = Vec::new();
         let (leaf, first) = (leaf_at(self.pages, path.leaf().ptr)?, path.leaf().index());
         for index in first..first + count {
             let (key, value) = leaf.entry(index)?;
             extents.extend(OverflowExtent::of_entry(self.pages, key, value)?.into_iter().flatten());
+            if self.root.shape.is_multi() {
+                pairs += collect_values(self.pages, self.root, &value, &mut extents)?;
+            }
         }
         make_dirty(self, path)?;
         let id = path.leaf().ptr.id;
@@ -141,6 +147,6 @@ impl<P: PageWrite> TreeMut<'_, P> {
             extent.free(self.pages);
         }
         after_removal(self, path)?;
-        Ok(count as u64)
+        Ok(DroppedCounts { entries: count as u64, pairs })
     }
 }

@@ -9,13 +9,16 @@
 //! a damaged page.
 
 use crate::error::Result;
+use crate::hooks::{self, Mutant};
 use crate::ids::{PageId, PagePtr};
 use crate::page::checksum;
+use crate::page::leaf::{LeafMut, LeafValue};
 use crate::pager::PageWrite;
 
 use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
 use crate::tree::edit::put::{PutHint, HINT_STEPS};
-use crate::tree::path::{branch_at, branch_mut};
+use crate::tree::path::{branch_at, branch_mut, dirty_ptr, leaf_at};
+use crate::tree::values::stored::{root_of, stored_tree};
 use crate::tree::TreeRoot;
 
 /// Leaves that are prefetched and sealed together.
@@ -27,7 +30,7 @@ pub(crate) fn seal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<(
         return Ok(());
     }
     let unsealed = *root;
-    walk_depth_first(&mut SealWalk { pages, root: &mut root.ptr }, &unsealed)
+    walk_depth_first(&mut SealWalk { pages, root: &mut root.ptr, table: unsealed }, &unsealed)
 }
 
 /// Like [`seal`], after puts of which `last` was the last one. If it was the only one, finds its
@@ -35,10 +38,14 @@ pub(crate) fn seal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<(
 pub(crate) fn seal_after_puts<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, last: &PutHint) -> Result<()> {
     match only_dirty_path(pages, root, last)? {
         Some((path, steps)) => {
-            let mut walk = SealWalk { pages, root: &mut root.ptr };
+            let table = *root;
+            let mut walk = SealWalk { pages, root: &mut root.ptr, table };
             for depth in (0..=steps.len()).rev() {
                 let parent = depth.checked_sub(1).map(|above| (path[above], usize::from(steps[above])));
-                walk.seal_page(path[depth], parent)?;
+                match depth == steps.len() {
+                    true => walk.seal_leaf(path[depth], parent)?,
+                    false => walk.seal_page(path[depth], parent)?,
+                }
             }
             Ok(())
         }
@@ -78,6 +85,8 @@ fn only_dirty_path<'h, P: PageWrite>(
 struct SealWalk<'s, P> {
     pages: &'s mut P,
     root: &'s mut PagePtr,
+    /// The tree, before it is sealed.
+    table: TreeRoot,
 }
 
 impl<P: PageWrite> DepthFirst<()> for SealWalk<'_, P> {
@@ -85,7 +94,7 @@ impl<P: PageWrite> DepthFirst<()> for SealWalk<'_, P> {
         if level > 0 {
             return Ok(Some(()));
         }
-        self.seal_page(ptr.id, parent.map(slot_of))?;
+        self.seal_leaf(ptr.id, parent.map(slot_of))?;
         Ok(None)
     }
 
@@ -124,8 +133,35 @@ impl<P: PageWrite> SealWalk<'_, P> {
             leaves[count] = (leaf.id, parent.index());
             count += 1;
         }
-        leaves[..count].iter().try_for_each(|&(leaf, index)| self.seal_page(leaf, Some((parent.ptr.id, index))))?;
+        leaves[..count].iter().try_for_each(|&(leaf, index)| self.seal_leaf(leaf, Some((parent.ptr.id, index))))?;
         Ok(count > 0)
+    }
+
+    /// Seals a leaf; in a multimap, after the value trees of its entries.
+    #[inline]
+    fn seal_leaf(&mut self, id: PageId, slot: Option<(PageId, usize)>) -> Result<()> {
+        if self.table.shape.is_multi() {
+            self.seal_value_trees(id)?;
+        }
+        self.seal_page(id, slot)
+    }
+
+    /// Seals the dirty value trees of a leaf, and stores their roots in its entries (VALUES-2).
+    #[cold]
+    fn seal_value_trees(&mut self, id: PageId) -> Result<()> {
+        let leaf = leaf_at(self.pages, dirty_ptr(id))?;
+        if !leaf.has_value_trees() || hooks::is(Mutant::ValueTreeUnsealed) {
+            return Ok(());
+        }
+        for index in 0..leaf.count() {
+            let LeafValue::Tree(to) = leaf_at(self.pages, dirty_ptr(id))?.value(index)? else { continue };
+            let mut root = root_of(&self.table, &to);
+            if self.pages.is_dirty(root.ptr.id) {
+                seal(self.pages, &mut root)?;
+                LeafMut::open(self.pages.page_mut(id)?, id)?.replace(index, stored_tree(&root))?;
+            }
+        }
+        Ok(())
     }
 
     /// Seals a page, and stores its checksum in the pointer that leads to it: in a branch, at an

@@ -13,7 +13,7 @@ use crate::ids::TreeId;
 use crate::page::branch::Child;
 use crate::page::header::PageStamp;
 use crate::page::key::{LongKey, PageKey, PageKeyBuf, WholeKeys as _};
-use crate::page::leaf::{self, LeafValue, OverflowPtr};
+use crate::page::leaf::{self, LeafValue, OverflowPtr, ValueTree};
 use crate::pager::{PageRead, PageWrite};
 
 use crate::tree::edit::plan::Pattern;
@@ -33,6 +33,9 @@ enum StagedValue {
     /// A value of this many bytes, which follow the key.
     Inline(usize),
     Overflow(OverflowPtr),
+    /// A value set of this many bytes, which follow the key.
+    Set(usize),
+    Tree(ValueTree),
 }
 
 /// An entry that waits for its leaf.
@@ -82,6 +85,11 @@ impl Stage {
                 StagedValue::Inline(bytes.len())
             }
             LeafValue::Overflow(to) => StagedValue::Overflow(to),
+            LeafValue::Set(bytes) => {
+                self.bytes.extend_from_slice(bytes);
+                StagedValue::Set(bytes.len())
+            }
+            LeafValue::Tree(to) => StagedValue::Tree(to),
         };
         self.staged.push(Staged { key_at, key_bytes: key.bytes.len(), long: key.long, value });
     }
@@ -200,7 +208,7 @@ impl Bulk {
         }
         if !built.is_empty() {
             let mut path = Path::new();
-            path.descend_to_last_branch(tree.as_tree())?;
+            path.descend_above_to(tree.as_tree(), Side::Last)?;
             make_branches_dirty(&mut tree, &mut path)?;
             propagate_split(&mut tree, &path, path.len() - 1, built, Pattern::Ascending)?;
         }
@@ -218,6 +226,8 @@ fn entry_of<'b>(bytes: &'b [u8], staged: &Staged) -> (PageKey<'b>, LeafValue<'b>
     let value = match staged.value {
         StagedValue::Inline(len) => LeafValue::Inline(&bytes[key_end..key_end + len]),
         StagedValue::Overflow(to) => LeafValue::Overflow(to),
+        StagedValue::Set(len) => LeafValue::Set(&bytes[key_end..key_end + len]),
+        StagedValue::Tree(to) => LeafValue::Tree(to),
     };
     (key_of(bytes, staged), value)
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
 use crate::page::leaf::{LeafValue, OverflowPtr};
 use crate::sys::scratch::Scratch;
+use crate::tree::value::several_values;
 
 /// How many records ahead of the current one to prefetch.
 const PREFETCH_AHEAD: usize = 8;
@@ -57,6 +58,7 @@ impl SortedRun {
         let (value_word, value_bytes) = match value {
             LeafValue::Inline(bytes) => (bytes.len() as u16, bytes.len()),
             LeafValue::Overflow(_) => (IS_OVERFLOW, OVERFLOW_BYTES),
+            LeafValue::Set(_) | LeafValue::Tree(_) => return Err(several_values()),
         };
         let no_memory = |e| Error::io("taking memory for the load", Path::new(""), e);
         let (place, record) = self.scratch.add(RECORD_HEADER + key.len() + value_bytes).map_err(no_memory)?;
@@ -71,6 +73,7 @@ impl SortedRun {
                 value_place[8..12].copy_from_slice(&to.ptr.crc.to_le_bytes());
                 value_place[12..].copy_from_slice(&to.len.to_le_bytes());
             }
+            LeafValue::Set(_) | LeafValue::Tree(_) => {}
         }
         self.items.push(Item { head: head_of(key, 0), place });
         Ok(())

@@ -108,6 +108,6 @@ fn extent_of<P: PageRead>(pages: &P, ptr: PagePtr, key: &[u8]) -> Option<(PageId
     }
     match leaf.value(found.ok()??).ok()? {
         LeafValue::Overflow(pointer) => Some((pointer.ptr.id, overflow_pages(pages.page_size(), &pointer).ok()?)),
-        LeafValue::Inline(_) => None,
+        LeafValue::Inline(_) | LeafValue::Set(_) | LeafValue::Tree(_) => None,
     }
 }

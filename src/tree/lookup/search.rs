@@ -77,6 +77,14 @@ impl<'p, P: PageRead> Tree<'p, P> {
     }
 
     fn outermost(self, side: Side) -> Result<Option<Entry<'p>>> {
+        match self.outermost_leaf(side)? {
+            Some((leaf, at)) => entry_at(self.pages, &leaf, at).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The leaf at one end, and the index of its outermost entry.
+    fn outermost_leaf(self, side: Side) -> Result<Option<(Leaf<'p>, usize)>> {
         if self.is_empty() {
             return Ok(None);
         }
@@ -88,7 +96,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
         }
         let leaf = leaf_at(pages, ptr)?;
         let at = if side == Side::First { 0 } else { last_index(leaf.count(), ptr)? };
-        entry_at(pages, &leaf, at).map(Some)
+        Ok(Some((leaf, at)))
     }
 }
 

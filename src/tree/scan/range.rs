@@ -24,7 +24,7 @@ use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 use crate::sys::prefetch::LINE_BYTES;
 
-use crate::tree::long_key::{compare_at, long_key_pages};
+use crate::tree::long_key::{compare_at, long_key_pages, whole};
 use crate::tree::lookup::flat_index::FlatIndex;
 use crate::tree::lookup::search::entry_at;
 use crate::tree::path::{fetch_front, Side, NOWHERE};
@@ -230,7 +230,7 @@ fn extents_of<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) -> [Option<(Pa
         LeafValue::Overflow(pointer) => {
             overflow_pages(pages.page_size(), &pointer).ok().map(|pages| (pointer.ptr.id, pages))
         }
-        LeafValue::Inline(_) => None,
+        LeafValue::Inline(_) | LeafValue::Set(_) | LeafValue::Tree(_) => None,
     };
     [of_key, of_value]
 }
@@ -309,6 +309,38 @@ impl<'a, P: PageRead> Range<'a, P> {
         }
         self.back.fetch_ahead(Side::First);
         Some(entry)
+    }
+
+    /// Like [`next`](Iterator::next), with the value as its entry stores it.
+    pub(crate) fn next_stored(&mut self) -> Option<Result<(&'a [u8], LeafValue<'a>)>> {
+        if self.front.ready.is_empty() {
+            if let Err(e) = self.refill(Side::First) {
+                return Some(Err(self.end_with(e)));
+            }
+        }
+        let at = self.front.ready.next()?;
+        if self.met {
+            self.back.ready.start = at + 1;
+        }
+        self.front.fetch_ahead(Side::Last);
+        let leaf = self.front.cursor.leaf()?;
+        Some(stored_at(self.front.cursor.pages(), leaf, at))
+    }
+
+    /// Like `next_stored`, for [`next_back`](DoubleEndedIterator::next_back).
+    pub(crate) fn next_back_stored(&mut self) -> Option<Result<(&'a [u8], LeafValue<'a>)>> {
+        if self.back.ready.is_empty() {
+            if let Err(e) = self.refill(Side::Last) {
+                return Some(Err(self.end_with(e)));
+            }
+        }
+        let at = self.back.ready.next_back()?;
+        if self.met {
+            self.front.ready.end = at;
+        }
+        self.back.fetch_ahead(Side::First);
+        let leaf = self.back.cursor.leaf()?;
+        Some(stored_at(self.back.cursor.pages(), leaf, at))
     }
 
     /// Moves one end to its next leaf, until it has entries ready. Ends the range if no leaf has
@@ -403,6 +435,12 @@ impl<'a, P: PageRead> Range<'a, P> {
         end.look_ahead(inward(side));
         Ok(())
     }
+}
+
+/// The entry at an index of a leaf, its key as a whole, its value as the leaf stores it.
+fn stored_at<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize) -> Result<(&'a [u8], LeafValue<'a>)> {
+    let (key, value) = leaf.entry(at)?;
+    Ok((whole(pages, key)?, value))
 }
 
 /// Index of the first entry of a leaf that is not below the range.

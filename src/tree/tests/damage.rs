@@ -226,7 +226,7 @@ fn keys_outside_the_separators_two_levels_above_are_found() {
         let high = branch(&mut pages, 1, [("", outer[1]), ("p", highest)]);
         let root = branch(&mut pages, 2, [("", low), ("m", high)]);
         pages.commit();
-        let findings = check_all(&pages, &TreeRoot { ptr: root, height: 3, entries: 4, tree }).0;
+        let findings = check_all(&pages, &TreeRoot { ptr: root, height: 3, entries: 4, tree, ..TreeRoot::default() }).0;
         let found: Vec<_> = findings.iter().map(|found| (found.page, found.what.as_str())).collect();
         let expected = misplaced.map(|at: usize| (outer[at].id, "a key lies outside the separators of its leaf"));
         assert_eq!(found, Vec::from_iter(expected));
@@ -287,7 +287,7 @@ fn check_visits_each_page_once_although_branches_share_children() {
         child = PagePtr { id, crc: checksum::seal(pages.page_mut(id).unwrap()) };
     }
     pages.commit();
-    let root = TreeRoot { ptr: child, height: 32, entries: 1, tree };
+    let root = TreeRoot { ptr: child, height: 32, entries: 1, tree, ..TreeRoot::default() };
     let (findings, reached, stats) = check_all(&pages, &root);
     assert_eq!((reached.len(), stats.entries), (32, 1));
     assert!(findings.iter().any(|found| found.what.contains("second time")));
@@ -328,7 +328,8 @@ fn two_levels(ordered: &[[u64; 2]], leaves: &[[u64; 2]]) -> ModelTree {
     .unwrap();
     let ptr = PagePtr { id: root, crc: checksum::seal(pages.page_mut(root).unwrap()) };
     pages.commit();
-    tree.root = TreeRoot { ptr, height: 2, entries: 2 * leaves.len() as u64, tree: id_of_tree };
+    let entries = 2 * leaves.len() as u64;
+    tree.root = TreeRoot { ptr, height: 2, entries, tree: id_of_tree, ..TreeRoot::default() };
     tree
 }
 

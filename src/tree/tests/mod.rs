@@ -3,7 +3,7 @@
 mod cursors;
 mod damage;
 mod model;
-pub(super) mod pages;
+pub(crate) mod pages;
 mod shapes;
 mod spread;
 

@@ -66,36 +66,36 @@ impl VecPages {
         self.bytes.resize(self.states.len() * self.page_size, POISON);
     }
 
-    pub(super) fn lenient(mut self) -> VecPages {
+    pub(crate) fn lenient(mut self) -> VecPages {
         self.strict = false;
         self
     }
 
-    pub(super) fn limit_allocations(&mut self, count: Option<u64>) {
+    pub(crate) fn limit_allocations(&mut self, count: Option<u64>) {
         self.allocations_left = count;
     }
 
-    pub(super) fn reads(&self) -> u64 {
+    pub(crate) fn reads(&self) -> u64 {
         self.reads.get()
     }
 
     /// The prefetches since the last call of this function.
-    pub(super) fn asked_for(&self) -> Vec<(PageId, usize, usize)> {
+    pub(crate) fn asked_for(&self) -> Vec<(PageId, usize, usize)> {
         self.asked_for.take()
     }
 
-    pub(super) fn in_use(&self) -> HashSet<PageId> {
+    pub(crate) fn in_use(&self) -> HashSet<PageId> {
         let used = |state: &State| matches!(state, State::Dirty | State::Finished(_) | State::Committed(_));
         (0..).map(PageId).zip(&self.states).filter(|(_, state)| used(state)).map(|(id, _)| id).collect()
     }
 
     /// The bytes of a page, for tests that damage it. Needs no pointer, so no checksum.
-    pub(super) fn raw_mut(&mut self, id: PageId) -> &mut [u8] {
+    pub(crate) fn raw_mut(&mut self, id: PageId) -> &mut [u8] {
         let range = self.byte_range(id, 1);
         &mut self.bytes[range]
     }
 
-    pub(super) fn raw(&self, id: PageId) -> &[u8] {
+    pub(crate) fn raw(&self, id: PageId) -> &[u8] {
         &self.bytes[self.byte_range(id, 1)]
     }
 
@@ -104,7 +104,7 @@ impl VecPages {
     }
 
     /// Ends the transaction: checks that committed pages have not changed, and frees pending pages.
-    pub(super) fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         for index in 0..self.states.len() {
             let id = PageId(index as u64);
             let now = crc32fast::hash(self.raw(id));
@@ -126,7 +126,7 @@ impl VecPages {
     }
 
     /// Undoes the transaction.
-    pub(super) fn abort(&mut self) {
+    pub(crate) fn abort(&mut self) {
         for index in 0..self.states.len() {
             match self.states[index] {
                 State::Dirty | State::Finished(_) => self.release(index),

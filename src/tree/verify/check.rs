@@ -9,6 +9,7 @@
 //! keys         keys and separators lie within the separators above them
 //! overflow     each extent is what its pointer says, and a long key begins with what its page holds
 //! entry count  the root has the right one
+//! values       in a multimap: sets are well-formed, value trees are checked like other trees, and the root counts all
 //! ```
 //!
 //! The tree must be sealed. The check trusts no byte, and no finding ends it. The separators of a
@@ -22,12 +23,15 @@
 use std::cmp::Ordering;
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, PagePtr, TreeId};
+use crate::hooks::{self, Mutant};
+use crate::ids::{PageId, PagePtr};
 use crate::limits::max_inline_key_bytes;
 use crate::page::branch::Branch;
 use crate::page::header::Header;
 use crate::page::key::{LongKey, PageKey, PageKeyBuf, WholeKeys as _};
 use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
+use crate::page::packed::Packed;
+use crate::page::value_set::{Shape, ValueSet};
 use crate::page::{checksum, overflow};
 use crate::pager::PageRead;
 
@@ -35,6 +39,7 @@ use super::finding::{expect_first_time, expect_level, expect_tree, outer_separat
 use super::finding::{Bounds, Finding, ReadLong};
 use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
 use crate::tree::value::overflow_pages;
+use crate::tree::values::stored::root_of;
 use crate::tree::TreeRoot;
 
 /// The parts of a tree, counted.
@@ -52,6 +57,8 @@ pub(crate) struct TreeStats {
     pub(crate) branch_bytes: u64,
     /// Bytes of the values, long keys and long separators in overflow extents.
     pub(crate) overflow_bytes: u64,
+    /// Values of all keys, in a multimap. Its other counts include the pages of value trees.
+    pub(crate) pairs: u64,
 }
 
 impl TreeStats {
@@ -64,6 +71,20 @@ impl TreeStats {
         self.leaf_pages += 1;
         self.leaf_bytes += leaf.used_bytes() as u64;
         self.entries += leaf.count() as u64;
+    }
+
+    pub(super) fn add_packed(&mut self, leaf: &Packed<'_>) {
+        self.leaf_pages += 1;
+        self.leaf_bytes += leaf.used_bytes() as u64;
+        self.entries += leaf.count() as u64;
+    }
+
+    /// Adds the pages of a value tree.
+    pub(super) fn add_values(&mut self, of_tree: &TreeStats) {
+        self.leaf_pages += of_tree.leaf_pages;
+        self.leaf_bytes += of_tree.leaf_bytes;
+        self.branch_pages += of_tree.branch_pages;
+        self.branch_bytes += of_tree.branch_bytes;
     }
 
     pub(super) fn add_extent(&mut self, pages: u64, bytes: u64) {
@@ -92,11 +113,15 @@ pub(crate) fn check<P: PageRead>(
     report: &mut dyn FnMut(Finding),
 ) -> TreeStats {
     let stats = TreeStats { depth: root.height, ..TreeStats::default() };
-    let mut check = CheckWalk { pages, tree: root.tree, visit, report, stats, is_partial: false };
+    let mut check = CheckWalk { pages, root: *root, visit, report, stats, is_partial: false };
     let walked = walk_depth_first(&mut check, root);
     let ended = check.accept(root.ptr.id, &Bounds::default(), walked).is_some();
     if ended && !check.is_partial && check.stats.entries != root.entries {
         let what = format!("entry count of the tree is {}, found {}", root.entries, check.stats.entries);
+        check.find(root.ptr.id, &Bounds::default(), what);
+    }
+    if ended && !check.is_partial && check.stats.pairs != root.pairs {
+        let what = format!("number of values of the table is {}, found {}", root.pairs, check.stats.pairs);
         check.find(root.ptr.id, &Bounds::default(), what);
     }
     check.stats
@@ -104,7 +129,7 @@ pub(crate) fn check<P: PageRead>(
 
 struct CheckWalk<'a, 'c, P> {
     pages: &'a P,
-    tree: TreeId,
+    root: TreeRoot,
     visit: &'c mut dyn FnMut(PageId, u64) -> Visit,
     report: &'c mut dyn FnMut(Finding),
     stats: TreeStats,
@@ -193,8 +218,8 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
             self.find(ptr.id, bounds, what);
         }
         let header = self.accept(ptr.id, bounds, Header::read(page, ptr.id))?;
-        self.accept(ptr.id, bounds, expect_tree(&header, self.tree));
-        self.accept(ptr.id, bounds, expect_level(&header, level))
+        self.accept(ptr.id, bounds, expect_tree(&header, self.root.tree));
+        self.accept(ptr.id, bounds, expect_level(&header, level, self.root.shape))
     }
 
     fn branch(&mut self, page: &'a [u8], id: PageId, bounds: Bounds) -> Option<Checked<'a>> {
@@ -215,6 +240,10 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
     }
 
     fn leaf(&mut self, page: &'a [u8], id: PageId, bounds: &Bounds) {
+        if let Shape::Packed(width) = self.root.shape {
+            self.packed(page, id, usize::from(width), bounds);
+            return;
+        }
         let Some(leaf) = self.accept(id, bounds, Leaf::parse(page, id)) else { return };
         self.stats.add_leaf(&leaf);
         if leaf.count() == 0 {
@@ -295,8 +324,18 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
             let what = format!("length of the key in the page is {}, expected at most {limit}", key.bytes.len());
             self.find(page, bounds, what);
         }
-        if let LeafValue::Overflow(pointer) = value {
-            self.extent(&pointer, &whole.map_or_else(|| bounds.clone(), Bounds::of_key));
+        let of_key = whole.map_or_else(|| bounds.clone(), Bounds::of_key);
+        if self.root.shape.is_multi() {
+            self.values(page, &of_key, value, bounds);
+            return;
+        }
+        match value {
+            LeafValue::Overflow(pointer) => drop(self.extent(&pointer, &of_key)),
+            LeafValue::Inline(value) if value.is_empty() || !self.root.tree.is_of_values() => {}
+            LeafValue::Inline(_) => self.find(page, &of_key, "an entry of a value tree has a value"),
+            LeafValue::Set(_) | LeafValue::Tree(_) => {
+                self.find(page, &of_key, "an entry has several values, and its table is no multimap");
+            }
         }
     }
 
@@ -314,6 +353,54 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
         }
         let bytes = self.accept(id, bounds, overflow::value(extent, id, pointer.len))?;
         let header = self.accept(id, bounds, Header::read(extent, id))?;
-        self.accept(id, bounds, expect_tree(&header, self.tree)).map(|()| bytes)
+        self.accept(id, bounds, expect_tree(&header, self.root.tree)).map(|()| bytes)
+    }
+
+    /// Checks a packed leaf of a value tree.
+    fn packed(&mut self, page: &[u8], id: PageId, width: usize, bounds: &Bounds) -> Option<()> {
+        let leaf = self.accept(id, bounds, Packed::parse(page, id, width))?;
+        self.stats.add_packed(&leaf);
+        if leaf.count() == 0 {
+            self.find(id, bounds, "leaf without values");
+            return None;
+        }
+        self.accept(id, bounds, leaf.verify())?;
+        let (first, last) = (leaf.get(0).ok()?, leaf.get(leaf.count() - 1).ok()?);
+        if !bounds.hold(first) || !bounds.hold(last) {
+            self.find(id, bounds, "a value lies outside the separators of its leaf");
+        }
+        None
+    }
+
+    /// Checks what the entry of a key stores, in a multimap.
+    fn values(&mut self, page: PageId, of_key: &Bounds, value: LeafValue<'_>, bounds: &Bounds) -> Option<()> {
+        let (shape, limit) = (self.root.shape, max_inline_key_bytes(self.pages.page_size()));
+        match value {
+            LeafValue::Set(bytes) => {
+                let set = ValueSet::new(bytes, shape);
+                self.stats.pairs += set.count() as u64;
+                self.accept(page, bounds, set.verify().map_err(|what| Error::corrupt(page, what)))?;
+                if (0..set.count()).any(|index| set.get(index).is_none_or(|value| value.len() > limit)) {
+                    self.find(page, of_key, "a value is longer than the limit");
+                }
+            }
+            LeafValue::Tree(to) => {
+                self.stats.pairs += to.count;
+                if hooks::is(Mutant::ValueTreeUnchecked) {
+                    return None;
+                }
+                let mut found = Vec::new();
+                let root = root_of(&self.root, &to);
+                let of_tree = check(self.pages, &root, self.visit, &mut |finding| found.push(finding));
+                self.stats.add_values(&of_tree);
+                for finding in found {
+                    self.find(finding.page, of_key, format!("in the values of a key: {}", finding.what));
+                }
+            }
+            LeafValue::Inline(_) | LeafValue::Overflow(_) => {
+                self.find(page, of_key, "an entry of a multimap has a single value");
+            }
+        }
+        None
     }
 }

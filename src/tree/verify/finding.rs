@@ -10,6 +10,7 @@ use crate::ids::{PageId, TreeId};
 use crate::page::branch::Branch;
 use crate::page::header::{Header, PageKind};
 use crate::page::key::{LongKey, PageKeyBuf};
+use crate::page::value_set::Shape;
 
 /// Reads a long key or separator as a whole.
 pub(super) type ReadLong<'r> = &'r dyn Fn(LongKey) -> Result<Vec<u8>>;
@@ -108,9 +109,10 @@ pub(super) fn expect_first_time(first: bool, id: PageId, thing: &str) -> Result<
     Err(Error::corrupt(id, format!("{thing} is reached a second time")))
 }
 
-/// Expects a leaf at level 0 and a branch above (TREE-1).
-pub(super) fn expect_level(header: &Header, level: usize) -> Result<()> {
-    let kind = if level == 0 { PageKind::Leaf } else { PageKind::Branch };
+/// Expects a leaf at level 0, of the kind that the shape of the tree says, and a branch above
+/// (TREE-1).
+pub(super) fn expect_level(header: &Header, level: usize, shape: Shape) -> Result<()> {
+    let kind = if level == 0 { shape.leaf_kind() } else { PageKind::Branch };
     if header.kind == kind && usize::from(header.level) == level {
         return Ok(());
     }

@@ -1,24 +1,26 @@
 //! Counts the pages of a tree, and the bytes in use in them.
 //!
 //! Floor: tree. A depth-first walk over branches and leaves. Of an overflow extent it reads only
-//! the pointer. Before it reads the children of a branch above leaves, it requests those that are
-//! not in memory.
+//! the pointer. The pages of value trees are counted with the others. Before it reads the children
+//! of a branch above leaves, it requests those that are not in memory.
 //!
 //! Failure: the first damage ends the walk with `Error::Corrupt`. The walk ends because `visit`
 //! lets no page be entered twice.
 
 use crate::error::Result;
-use crate::ids::{PageId, PagePtr, TreeId};
+use crate::ids::{PageId, PagePtr};
 use crate::page::branch::Branch;
 use crate::page::header::Header;
 use crate::page::key::LongKey;
 use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
+use crate::page::packed::Packed;
 use crate::pager::{Around, PageRead};
 
 use super::check::TreeStats;
 use super::finding::{expect_first_time, expect_level, expect_tree};
 use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
 use crate::tree::value::overflow_pages;
+use crate::tree::values::stored::{count_of, root_of};
 use crate::tree::TreeRoot;
 
 /// Counts the parts of a sealed tree. For each page and extent it calls `visit`, which returns
@@ -29,14 +31,14 @@ pub(crate) fn measure<P: PageRead>(
     visit: &mut dyn FnMut(PageId, u64) -> bool,
 ) -> Result<TreeStats> {
     let stats = TreeStats { depth: root.height, ..TreeStats::default() };
-    let mut walk = MeasureWalk { pages, tree: root.tree, visit, stats, wanted: Vec::new() };
+    let mut walk = MeasureWalk { pages, root: *root, visit, stats, wanted: Vec::new() };
     walk_depth_first(&mut walk, root)?;
     Ok(walk.stats)
 }
 
 struct MeasureWalk<'a, 'c, P> {
     pages: &'a P,
-    tree: TreeId,
+    root: TreeRoot,
     visit: &'c mut dyn FnMut(PageId, u64) -> bool,
     stats: TreeStats,
     /// Reused for the leaves of a branch.
@@ -48,8 +50,12 @@ impl<'a, P: PageRead> DepthFirst<Branch<'a>> for MeasureWalk<'a, '_, P> {
         expect_first_time((self.visit)(ptr.id, 1), ptr.id, "page")?;
         let page = self.pages.page(ptr)?;
         let header = Header::read(page, ptr.id)?;
-        expect_level(&header, level)?;
-        expect_tree(&header, self.tree)?;
+        expect_level(&header, level, self.root.shape)?;
+        expect_tree(&header, self.root.tree)?;
+        if let (0, Some(width)) = (level, self.root.packed_width()) {
+            self.stats.add_packed(&Packed::parse(page, ptr.id, width)?);
+            return Ok(None);
+        }
         if level == 0 {
             return self.leaf(&Leaf::parse(page, ptr.id)?).map(|()| None);
         }
@@ -73,8 +79,16 @@ impl<P: PageRead> MeasureWalk<'_, '_, P> {
         for index in 0..leaf.count() {
             let (key, value) = leaf.entry(index)?;
             self.long(key.long)?;
-            if let LeafValue::Overflow(pointer) = value {
-                self.extent(&pointer)?;
+            if self.root.shape.is_multi() {
+                self.stats.pairs += count_of(self.root.shape, &value)?;
+            }
+            match value {
+                LeafValue::Overflow(pointer) => self.extent(&pointer)?,
+                LeafValue::Tree(to) => {
+                    let of_tree = measure(self.pages, &root_of(&self.root, &to), self.visit)?;
+                    self.stats.add_values(&of_tree);
+                }
+                LeafValue::Inline(_) | LeafValue::Set(_) => {}
             }
         }
         Ok(())

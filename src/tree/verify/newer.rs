@@ -17,6 +17,7 @@ use crate::pager::read::file_pages::FilePages;
 use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
 use crate::tree::long_key::long_key_pages;
 use crate::tree::value::overflow_pages;
+use crate::tree::values::stored::root_of;
 use crate::tree::TreeRoot;
 
 /// Reads bytes of the file from the disk.
@@ -33,7 +34,7 @@ pub(crate) struct NewerPages<'w> {
 impl NewerPages<'_> {
     /// Compares the newer pages of a tree.
     pub(crate) fn tree(&mut self, root: &TreeRoot) -> Result<()> {
-        walk_depth_first(self, root)
+        walk_depth_first(&mut NewerWalk { pages: self, root: *root }, root)
     }
 
     /// Compares an extent, if it is newer.
@@ -65,27 +66,41 @@ impl NewerPages<'_> {
     }
 }
 
-impl DepthFirst<Vec<u8>> for NewerPages<'_> {
+/// A walk over the newer pages of one tree.
+struct NewerWalk<'n, 'w> {
+    pages: &'n mut NewerPages<'w>,
+    root: TreeRoot,
+}
+
+impl DepthFirst<Vec<u8>> for NewerWalk<'_, '_> {
     fn enter(&mut self, ptr: PagePtr, level: usize, _parent: Option<&Parent<Vec<u8>>>) -> Result<Option<Vec<u8>>> {
         let mut page = Vec::new();
-        self.cached.page(ptr, &mut page)?;
-        if Header::read(&page, ptr.id)?.txn <= self.after {
+        self.pages.cached.page(ptr, &mut page)?;
+        if Header::read(&page, ptr.id)?.txn <= self.pages.after {
             return Ok(None);
         }
-        self.compare(ptr.id, &page)?;
+        self.pages.compare(ptr.id, &page)?;
         if level > 0 {
             let branch = Branch::parse(&page, ptr.id)?;
             for index in (1..branch.count()).filter(|_| branch.has_long_separators()) {
-                self.long(branch.long_separator(index)?)?;
+                self.pages.long(branch.long_separator(index)?)?;
             }
             return Ok(Some(page));
+        }
+        if self.root.packed_width().is_some() {
+            return Ok(None);
         }
         let leaf = Leaf::parse(&page, ptr.id)?;
         for index in 0..leaf.count() {
             let (key, value) = leaf.entry(index)?;
-            self.long(key.long)?;
-            if let LeafValue::Overflow(pointer) = value {
-                self.extent(pointer.ptr, overflow_pages(self.cached.page_size(), &pointer)?)?;
+            self.pages.long(key.long)?;
+            match value {
+                LeafValue::Overflow(pointer) => {
+                    let pages = overflow_pages(self.pages.cached.page_size(), &pointer)?;
+                    self.pages.extent(pointer.ptr, pages)?;
+                }
+                LeafValue::Tree(to) => self.pages.tree(&root_of(&self.root, &to))?,
+                LeafValue::Inline(_) | LeafValue::Set(_) => {}
             }
         }
         Ok(None)

@@ -9,20 +9,25 @@
 //! Failure: the walk tells the [`Visitor`] about damage and the keys that it concerns, and goes on
 //! with the next page. An error of the visitor ends the walk.
 
-use crate::error::{Error, Result};
-use crate::ids::{PageId, PagePtr, TreeId};
+use std::collections::HashSet;
+
+use crate::error::{best_effort, Error, Result};
+use crate::ids::{PageId, PagePtr};
 use crate::page::branch::Branch;
 use crate::page::header::{Header, PageKind};
 use crate::page::key::{LongKey, PageKey, PageKeyBuf};
 use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
 use crate::page::overflow;
+use crate::page::packed::Packed;
+use crate::page::value_set::ValueSet;
 use crate::pager::read::file_pages::FilePages;
 
 use super::finding::{expect_first_time, expect_level, expect_tree, outer_separators, text_of, Bounds, Finding};
 use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
 use crate::tree::long_key::long_key_pages;
 use crate::tree::path::height_of;
-use crate::tree::value::overflow_pages;
+use crate::tree::value::{overflow_pages, several_values};
+use crate::tree::values::stored::{root_of, single_value, ValueLeaf};
 use crate::tree::TreeRoot;
 
 /// Receives the entries of a walk, and the damage.
@@ -38,7 +43,7 @@ pub(crate) trait Visitor {
     fn enter(&mut self, id: PageId, pages: u64) -> bool;
 
     /// An entry, in ascending order of keys. With [`Values::Verify`] the value of an overflow
-    /// extent is empty.
+    /// extent is empty. Of a multimap each pair, in order.
     fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
 
     /// A page or extent that cannot be used, and the keys that it should hold.
@@ -54,22 +59,94 @@ pub(crate) enum Values {
     Verify,
 }
 
-/// Walks a sealed tree and returns how many entries it handed out.
-pub(crate) fn walk(pages: &FilePages<'_>, root: &TreeRoot, values: Values, visitor: &mut dyn Visitor) -> Result<u64> {
-    let mut walk = FileWalk { pages, tree: root.tree, values, visitor, entries: 0, buffer: Vec::new() };
+/// What a walk handed out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Walked {
+    pub(crate) entries: u64,
+    /// Of a multimap: values of these entries.
+    pub(crate) pairs: u64,
+}
+
+/// Walks a sealed tree.
+pub(crate) fn walk(
+    pages: &FilePages<'_>,
+    root: &TreeRoot,
+    values: Values,
+    visitor: &mut dyn Visitor,
+) -> Result<Walked> {
+    walk_values_of(pages, root, values, visitor, None)
+}
+
+/// Walks a tree, or the value tree of a key.
+fn walk_values_of(
+    pages: &FilePages<'_>,
+    root: &TreeRoot,
+    values: Values,
+    visitor: &mut dyn Visitor,
+    of_key: Option<&[u8]>,
+) -> Result<Walked> {
+    let mut walk =
+        FileWalk { pages, root: *root, of_key, values, visitor, walked: Walked::default(), buffer: Vec::new() };
     match height_of(root) {
         Err(e) if root.height > 0 => walk.lost(root.ptr.id, Bounds::default(), e)?,
         _ => walk_depth_first(&mut walk, root)?,
     }
-    Ok(walk.entries)
+    Ok(walk.walked)
+}
+
+/// Adds the values that an entry of a multimap stores to `found`, as far as they can be read. The
+/// entry lies on a page that may be older than those of its value tree.
+pub(crate) fn values_in_file(
+    pages: &FilePages<'_>,
+    table: &TreeRoot,
+    stored: &LeafValue<'_>,
+    found: &mut Vec<Vec<u8>>,
+) {
+    match stored {
+        LeafValue::Set(bytes) if table.shape.is_multi() => {
+            let set = ValueSet::new(bytes, table.shape);
+            if set.verify().is_ok() {
+                found.extend((0..set.count()).filter_map(|at| set.get(at)).map(<[u8]>::to_vec));
+            }
+        }
+        LeafValue::Tree(to) if table.shape.is_multi() => {
+            let mut readable = Readable { seen: HashSet::new(), found };
+            // A `Readable` returns no error.
+            best_effort(walk_values_of(pages, &root_of(table, to), Values::Read, &mut readable, Some(&[])));
+        }
+        _ => {}
+    }
+}
+
+/// Collects the values of a tree that can be read.
+struct Readable<'r> {
+    seen: HashSet<PageId>,
+    found: &'r mut Vec<Vec<u8>>,
+}
+
+impl Visitor for Readable<'_> {
+    fn enter(&mut self, id: PageId, _pages: u64) -> bool {
+        self.seen.insert(id)
+    }
+
+    fn entry(&mut self, _key: &[u8], value: &[u8]) -> Result<()> {
+        self.found.push(value.to_vec());
+        Ok(())
+    }
+
+    fn lost(&mut self, _finding: Finding) -> Result<()> {
+        Ok(())
+    }
 }
 
 struct FileWalk<'w, 'f> {
     pages: &'w FilePages<'f>,
-    tree: TreeId,
+    root: TreeRoot,
+    /// The key whose value tree is walked.
+    of_key: Option<&'w [u8]>,
     values: Values,
     visitor: &'w mut dyn Visitor,
-    entries: u64,
+    walked: Walked,
     /// Reused for leaves.
     buffer: Vec<u8>,
 }
@@ -93,7 +170,7 @@ impl DepthFirst<BranchCopy> for FileWalk<'_, '_> {
             }
             None => Bounds::default(),
         };
-        if !self.visitor.wants(bounds.low.as_deref(), bounds.high.as_deref()) {
+        if self.of_key.is_none() && !self.visitor.wants(bounds.low.as_deref(), bounds.high.as_deref()) {
             return Ok(None);
         }
         let first = self.visitor.enter(ptr.id, 1);
@@ -121,16 +198,24 @@ impl DepthFirst<BranchCopy> for FileWalk<'_, '_> {
 
 impl FileWalk<'_, '_> {
     fn lost(&mut self, page: PageId, bounds: Bounds, e: Error) -> Result<()> {
-        self.visitor.lost(Finding::new(page, bounds, text_of(e)))
+        match self.of_key {
+            Some(key) => {
+                let what = format!("in the values of a key: {}", text_of(e));
+                self.visitor.lost(Finding::new(page, Bounds::of_key(key), what))
+            }
+            None => self.visitor.lost(Finding::new(page, bounds, text_of(e))),
+        }
     }
 
     /// Checks that a page has the kind, level and tree that its parent implies, that it is
     /// well-formed, and that its keys lie within its bounds.
     fn verify(&self, page: &[u8], id: PageId, level: usize, bounds: &Bounds) -> Result<()> {
         let header = Header::read(page, id)?;
-        expect_level(&header, level)?;
-        expect_tree(&header, self.tree)?;
-        let keys = if level == 0 {
+        expect_level(&header, level, self.root.shape)?;
+        expect_tree(&header, self.root.tree)?;
+        let keys = if let (0, Some(width)) = (level, self.root.packed_width()) {
+            outer_values(&Packed::parse(page, id, width)?)?
+        } else if level == 0 {
             self.outer_keys(&Leaf::parse(page, id)?)?
         } else {
             let branch = Branch::parse(page, id)?;
@@ -144,7 +229,18 @@ impl FileWalk<'_, '_> {
     }
 
     fn leaf(&mut self, page: &[u8], id: PageId) -> Result<()> {
+        if let Some(key) = self.of_key {
+            let leaf = match self.root.packed_width() {
+                Some(width) => ValueLeaf::Packed(Packed::parse(page, id, width)?),
+                None => ValueLeaf::Keyed(Leaf::parse(page, id)?),
+            };
+            self.walked.entries += leaf.count() as u64;
+            return (0..leaf.count()).try_for_each(|index| self.visitor.entry(key, leaf.get(index)?));
+        }
         let leaf = Leaf::parse(page, id)?;
+        if self.root.shape.is_multi() {
+            return (0..leaf.count()).try_for_each(|index| self.values(&leaf, index));
+        }
         let (mut extent, mut key_extent) = (Vec::new(), Vec::new());
         for index in 0..leaf.count() {
             let (key, value) = leaf.entry(index)?;
@@ -159,16 +255,50 @@ impl FileWalk<'_, '_> {
             let value = match value {
                 LeafValue::Inline(value) => Ok(value),
                 LeafValue::Overflow(pointer) => self.value(&pointer, &mut extent).map_err(|e| (pointer.ptr.id, e)),
+                LeafValue::Set(_) | LeafValue::Tree(_) => Err((id, several_values())),
             };
             match value {
                 Ok(value) => {
                     self.visitor.entry(key, value)?;
-                    self.entries += 1;
+                    self.walked.entries += 1;
                 }
                 Err((extent, e)) => self.lost(extent, Bounds::of_key(key), e)?,
             }
         }
         Ok(())
+    }
+
+    /// Hands out the values of an entry of a multimap.
+    fn values(&mut self, leaf: &Leaf<'_>, index: usize) -> Result<()> {
+        let (key, value) = leaf.entry(index)?;
+        let mut key_extent = Vec::new();
+        let key = match self.key(&key, &mut key_extent) {
+            Ok(whole) => whole,
+            Err(e) => {
+                let page = key.long.map_or(leaf.id(), |long| long.ptr().id);
+                return self.lost(page, Bounds::of_beginning(key.bytes), e);
+            }
+        };
+        self.walked.entries += 1;
+        match value {
+            LeafValue::Set(bytes) => {
+                let set = ValueSet::new(bytes, self.root.shape);
+                if let Err(what) = set.verify() {
+                    return self.lost(leaf.id(), Bounds::of_key(key), Error::corrupt(leaf.id(), what));
+                }
+                self.walked.pairs += set.count() as u64;
+                (0..set.count()).filter_map(|at| set.get(at)).try_for_each(|value| self.visitor.entry(key, value))
+            }
+            LeafValue::Tree(to) => {
+                let root = root_of(&self.root, &to);
+                let found = walk_values_of(self.pages, &root, self.values, self.visitor, Some(key))?.entries;
+                self.walked.pairs += found;
+                Ok(())
+            }
+            LeafValue::Inline(_) | LeafValue::Overflow(_) => {
+                self.lost(leaf.id(), Bounds::of_key(key), single_value(leaf.id()))
+            }
+        }
     }
 
     /// Reads a key as a whole.
@@ -235,6 +365,15 @@ pub(crate) fn read_value<'e>(
 ) -> Result<&'e [u8]> {
     pages.extent(pointer.ptr, overflow_pages(pages.page_size(), pointer)?, extent)?;
     Ok(overflow::value(extent, pointer.ptr.id, pointer.len)?)
+}
+
+/// The first and last value of a packed leaf that is well-formed; `None` if it is empty.
+fn outer_values(leaf: &Packed<'_>) -> Result<Option<[Vec<u8>; 2]>> {
+    leaf.verify()?;
+    match leaf.count() {
+        0 => Ok(None),
+        count => Ok(Some([leaf.get(0)?.to_vec(), leaf.get(count - 1)?.to_vec()])),
+    }
 }
 
 /// Reads a long key or separator as a whole.

@@ -7,7 +7,7 @@
 //! ```text
 //! 1 table   name, key codec, value codec     opens or makes a table, which gets the next number
 //! 2 put     table number, key, value
-//! 3 delete  table number, key
+//! 3 delete  table number, key                 in a multimap with all values of the key
 //! 4 drop    name                              drops a table
 //! 5 rename  name, new name
 //! 6 remove  table number, low, high           removes the keys from low on and below high; a bound
@@ -15,6 +15,8 @@
 //! 7 table   name, key codec, value codec, flags, key order
 //!                                             like 1, for a table with flags (`catalog::flags`); the
 //!                                             key order only if the flags say that it has a name
+//! 8 insert  table number, key, value          adds a value of a key to a multimap
+//! 9 remove  table number, key, value          removes a value of a key from a multimap
 //! ```
 //!
 //! A name, a codec, a key order, a key or a value is its length and its bytes. A table without
@@ -34,6 +36,8 @@ const DROP: u8 = 4;
 const RENAME: u8 = 5;
 const REMOVE: u8 = 6;
 const TABLE_WITH_FLAGS: u8 = 7;
+const INSERT_VALUE: u8 = 8;
+const REMOVE_VALUE: u8 = 9;
 
 /// The record of the running transaction. It is filled as long as it is small enough.
 #[derive(Debug, Default)]
@@ -141,6 +145,23 @@ impl TxnRecord {
         }
     }
 
+    pub(crate) fn insert_value(&mut self, table: u32, key: &[u8], value: &[u8]) {
+        self.pair(INSERT_VALUE, table, key, value);
+    }
+
+    pub(crate) fn remove_value(&mut self, table: u32, key: &[u8], value: &[u8]) {
+        self.pair(REMOVE_VALUE, table, key, value);
+    }
+
+    fn pair(&mut self, operation: u8, table: u32, key: &[u8], value: &[u8]) {
+        if self.fits(key.len() + value.len()) {
+            self.bytes.push(operation);
+            self.number(u64::from(table));
+            self.bytes(key);
+            self.bytes(value);
+        }
+    }
+
     pub(crate) fn delete(&mut self, table: u32, key: &[u8]) {
         if self.fits(key.len()) {
             self.bytes.push(DELETE);
@@ -209,6 +230,8 @@ impl TxnRecord {
 pub(crate) enum Operation<'a> {
     Table { name: &'a str, key_codec: &'a str, value_codec: &'a str, flags: u32, key_order: &'a str },
     Put { table: u64, key: &'a [u8], value: &'a [u8] },
+    InsertValue { table: u64, key: &'a [u8], value: &'a [u8] },
+    RemoveValue { table: u64, key: &'a [u8], value: &'a [u8] },
     Delete { table: u64, key: &'a [u8] },
     Drop { name: &'a str },
     Rename { from: &'a str, to: &'a str },
@@ -238,6 +261,12 @@ impl<'a> Operations<'a> {
         let operation = match tag {
             TABLE | TABLE_WITH_FLAGS => reader.table(tag == TABLE_WITH_FLAGS)?,
             PUT => Operation::Put { table: reader.number()?, key: reader.bytes()?, value: reader.bytes()? },
+            INSERT_VALUE => {
+                Operation::InsertValue { table: reader.number()?, key: reader.bytes()?, value: reader.bytes()? }
+            }
+            REMOVE_VALUE => {
+                Operation::RemoveValue { table: reader.number()?, key: reader.bytes()?, value: reader.bytes()? }
+            }
             DELETE => Operation::Delete { table: reader.number()?, key: reader.bytes()? },
             DROP => Operation::Drop { name: reader.text()? },
             RENAME => Operation::Rename { from: reader.text()?, to: reader.text()? },
@@ -318,6 +347,8 @@ mod tests {
             assert_eq!(record.table("v", &table("a", "b", 1 << 31, "")), 2);
             assert_eq!(record.table("w", &table("a", "b", flags::NAMED_ORDER, "acme")), 3);
             record.put(1, b"key", &long);
+            record.insert_value(2, b"key", b"one");
+            record.remove_value(2, b"", b"");
             record.delete(0, b"");
             record.drop_table("u");
             record.rename_table("t", "v");
@@ -337,6 +368,8 @@ mod tests {
                 Operation::Table { name: "v", key_codec: "a", value_codec: "b", flags: 1 << 31, key_order: "" },
                 Operation::Table { name: "w", key_codec: "a", value_codec: "b", flags: 6, key_order: "acme" },
                 Operation::Put { table: 1, key: b"key", value: &long },
+                Operation::InsertValue { table: 2, key: b"key", value: b"one" },
+                Operation::RemoveValue { table: 2, key: b"", value: b"" },
                 Operation::Delete { table: 0, key: b"" },
                 Operation::Drop { name: "u" },
                 Operation::Rename { from: "t", to: "v" },

@@ -272,6 +272,7 @@ impl RunningTxn {
                 }
                 Operation::Put { table, key, value } => {
                     let at = self.recorded_table(&names, table)?;
+                    self.expect_multi(at, false)?;
                     if at != waiting.at || waiting.are_many() {
                         self.apply_waiting(waiting)?;
                     }
@@ -280,7 +281,20 @@ impl RunningTxn {
                 }
                 Operation::Delete { table, key } => {
                     let at = self.recorded_table(&names, table)?;
-                    self.delete(at, key, None)?;
+                    match self.root(at).shape.is_multi() {
+                        true => self.remove_values(at, key).map(drop)?,
+                        false => self.delete(at, key, None).map(drop)?,
+                    }
+                }
+                Operation::InsertValue { table, key, value } => {
+                    let at = self.recorded_table(&names, table)?;
+                    self.expect_multi(at, true)?;
+                    self.insert_value(at, key, value)?;
+                }
+                Operation::RemoveValue { table, key, value } => {
+                    let at = self.recorded_table(&names, table)?;
+                    self.expect_multi(at, true)?;
+                    self.remove_value(at, key, value)?;
                 }
                 Operation::Drop { name } => {
                     self.drop_table(name)?;
@@ -298,6 +312,14 @@ impl RunningTxn {
         match operations.is_done() {
             true => Ok(()),
             false => Err(Error::corrupt(PageId::NONE, "a record has an operation that this release does not know")),
+        }
+    }
+
+    /// Refuses an operation of multimaps on a table that is none, and the other way round.
+    fn expect_multi(&self, at: usize, is_multi: bool) -> Result<()> {
+        match self.root(at).shape.is_multi() == is_multi {
+            true => Ok(()),
+            false => Err(Error::corrupt(PageId::NONE, "an operation does not fit the kind of its table")),
         }
     }
 

@@ -120,7 +120,7 @@ pub(crate) fn survey(file: &File, len: u64, meta: &MetaPage) -> Survey {
 
 /// Table names with their entry counts.
 fn table_counts(records: &[(String, TableRecord)]) -> Vec<(String, u64)> {
-    records.iter().map(|(name, record)| (name.clone(), record.root.entries)).collect()
+    records.iter().map(|(name, record)| (name.clone(), record.entries())).collect()
 }
 
 struct Surveyor<'s, 'f> {
@@ -179,8 +179,11 @@ impl Surveyor<'_, '_> {
         let walked = tree::walk(self.pages, root, Values::Verify, &mut visitor);
         let mut damage = visitor.damage;
         match walked {
-            Ok(found) if found != root.entries && damage.is_none() => {
-                let what = format!("entry count of the tree is {}, found {found}", root.entries);
+            Ok(found) if (found.entries, found.pairs) != (root.entries, root.pairs) && damage.is_none() => {
+                let what = match found.entries == root.entries {
+                    true => format!("number of values of the table is {}, found {}", root.pairs, found.pairs),
+                    false => format!("entry count of the tree is {}, found {}", root.entries, found.entries),
+                };
                 return self.damaged(root.ptr.id, table, format!("{}{what}", place(root, table)));
             }
             Ok(_) => {}

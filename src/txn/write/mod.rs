@@ -10,6 +10,7 @@
 //! table_set    the tables that it has open, found by name or number
 //! load         many entries into one table
 //! put_all      many entries, sorted first
+//! multi        pairs of multimaps: one more, one less, many
 //! remove       many entries that go: a range, or those that the caller rejects
 //! savepoints   savepoints and nested transactions
 //! long_values  values that are written in place, reserved or from a reader
@@ -36,6 +37,7 @@ pub(crate) mod handles;
 pub(crate) mod held_pages;
 pub(crate) mod load;
 pub(crate) mod long_values;
+pub(crate) mod multi;
 pub(crate) mod put_all;
 pub(crate) mod remove;
 pub(crate) mod savepoints;

@@ -76,6 +76,22 @@ impl Collected {
         entries.sort_by(|a, b| a.word.cmp(&b.word).then_with(|| key(a).cmp(key(b))));
     }
 
+    /// Sorts by key, then by value.
+    fn sort_pairs(&mut self) {
+        let Collected { bytes, entries } = self;
+        let pair = |entry: &CollectedEntry| (&bytes[entry.key..entry.value], &bytes[entry.value..entry.end]);
+        entries.sort_unstable_by(|a, b| a.word.cmp(&b.word).then_with(|| pair(a).cmp(&pair(b))));
+    }
+
+    /// Sorts the pairs of a multimap, and calls `each` for every one, in order. Empties the
+    /// collection.
+    pub(crate) fn drain_pairs(&mut self, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        self.sort_pairs();
+        let done = (0..self.count()).try_for_each(|index| each(self.key(index), self.value(index)));
+        self.clear();
+        done
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();

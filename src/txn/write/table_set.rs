@@ -23,7 +23,7 @@ use crate::catalog::TableRecord;
 use crate::hooks;
 use crate::mapping::Lease;
 use crate::page::meta::TreeRoot;
-use crate::tree::{AppendHint, PopHint, PutHint};
+use crate::tree::{AppendHint, PopHint, PutHint, ValueHint};
 use crate::txn::write::handles::TableHandles;
 
 /// A table that the write transaction has opened, and the changes that are not in the catalog yet.
@@ -35,6 +35,7 @@ pub(crate) struct TxnTable {
     pub(crate) put_hint: PutHint,
     pub(crate) append_hint: AppendHint,
     pub(crate) pop_hint: PopHint,
+    pub(crate) value_hint: ValueHint,
     /// Its number in the record of the transaction, once the record names it.
     pub(crate) recorded: Option<u32>,
     /// What was begun with the table and not finished, such as a load.
@@ -60,6 +61,7 @@ impl TxnTable {
         self.put_hint = PutHint::default();
         self.append_hint = AppendHint::default();
         self.pop_hint = PopHint::default();
+        self.value_hint = ValueHint::default();
         self.changed = true;
     }
 }
@@ -90,7 +92,7 @@ pub(crate) struct TablesMark {
 #[derive(Debug)]
 enum Undo {
     /// A table was changed: it was like this.
-    Changed { at: usize, before: Unchanged },
+    Changed { at: usize, before: Box<Unchanged> },
     /// The last table was added.
     Added,
     /// A table was removed.
@@ -109,6 +111,7 @@ struct Unchanged {
     put_hint: PutHint,
     append_hint: AppendHint,
     pop_hint: PopHint,
+    value_hint: ValueHint,
     recorded: Option<u32>,
     unfinished: Option<&'static str>,
     saved_for: u64,
@@ -151,6 +154,7 @@ impl TableSet {
                 (table.record.flags, table.record.root, table.changed) = (before.flags, before.root, before.changed);
                 (table.put_hint, table.append_hint) = (before.put_hint, before.append_hint);
                 (table.pop_hint, table.recorded) = (before.pop_hint, before.recorded);
+                table.value_hint = before.value_hint;
                 table.saved_for = before.saved_for;
                 self.unfinished += usize::from(before.unfinished.is_some());
                 self.unfinished -= usize::from(table.unfinished.is_some());
@@ -187,12 +191,13 @@ impl TableSet {
             put_hint: table.put_hint,
             append_hint: table.append_hint,
             pop_hint: table.pop_hint,
+            value_hint: table.value_hint,
             recorded: table.recorded,
             unfinished: table.unfinished,
             saved_for: table.saved_for,
         };
         table.saved_for = self.newest;
-        self.undo.push(Undo::Changed { at, before });
+        self.undo.push(Undo::Changed { at, before: Box::new(before) });
     }
 
     fn note(&mut self, undo: Undo) {
@@ -223,6 +228,7 @@ impl TableSet {
             put_hint,
             append_hint,
             pop_hint,
+            value_hint: ValueHint::default(),
             recorded,
             unfinished,
             saved_for,

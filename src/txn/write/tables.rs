@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::catalog::{self, TableRecord, TableSpec};
+use crate::catalog::{self, flags, TableRecord, TableSpec};
 use crate::error::{Error, Result};
 use crate::ids::TreeId;
 use crate::limits;
@@ -89,11 +89,16 @@ impl RunningTxn {
         let (key_codec, value_codec) = spec.codecs.codecs_of_new();
         let record = TableRecord {
             flags: spec.flags,
-            root: TreeRoot::empty(self.next_tree),
+            root: TreeRoot { shape: flags::shape(spec.flags), ..TreeRoot::empty(self.next_tree) },
             key_codec: key_codec.to_string(),
             value_codec: value_codec.to_string(),
             key_order: spec.key_order.to_string(),
         };
+        let (width, most) = (record.root.shape.width(), limits::max_inline_key_bytes(self.env.page_size));
+        if width.is_some_and(|width| width > most) {
+            let (what, len) = ("value of a multimap table", width.unwrap_or(0) as u64);
+            return Err(Error::TooLarge { what, len, limit: most as u64, table: None });
+        }
         let names = key_codec.len() + value_codec.len() + spec.key_order.len();
         let size = record.encode().len();
         let limit = limits::max_inline_value_bytes(self.env.page_size) - (size - names);
@@ -103,10 +108,13 @@ impl RunningTxn {
                  shorter ones"
             )));
         }
-        let next = self.next_tree.0.checked_add(1).ok_or_else(|| {
-            Error::usage("2^32 tables were made in this file, which is the limit; compact it to a new file")
-        })?;
-        self.next_tree = TreeId(next);
+        let next = TreeId(self.next_tree.0.saturating_add(1));
+        if next.is_of_values() {
+            return Err(Error::usage(
+                "2^31 tables were made in this file, which is the limit; compact it to a new file",
+            ));
+        }
+        self.next_tree = next;
         Ok(record)
     }
 

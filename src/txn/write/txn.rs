@@ -320,7 +320,7 @@ impl RunningTxn {
     }
 
     #[inline]
-    fn record_delete(&mut self, at: usize, key: &[u8]) {
+    pub(super) fn record_delete(&mut self, at: usize, key: &[u8]) {
         if let Some((record, table)) = self.recorded(at) {
             record.delete(table, key);
         }
