@@ -353,12 +353,12 @@ fn a_table_of_an_unknown_kind_refuses_the_compaction() {
     let mut bytes = std::fs::read(&path).expect("read");
     let record = b"strange\x01\x00\x00\x00\x00";
     let at = bytes.windows(record.len()).position(|window| window == record).expect("the record");
-    bytes[at + record.len() - 4] = 1;
+    bytes[at + record.len() - 4] = 8;
     testing::seal_file(&mut bytes);
     std::fs::write(&path, &bytes).expect("written");
     let db = Db::open(&path).expect("opens");
     let e = db.compact_to(&out).expect_err("a table of another kind");
-    assert!(e.kind() == ErrorKind::Usage && e.to_string().contains("'strange' is a multimap table"), "{e}");
+    assert!(e.kind() == ErrorKind::Usage && e.to_string().contains("'strange' is a table of an unknown kind"), "{e}");
     assert_eq!(names(&dir), ["made.mapleaf"]);
 }
 

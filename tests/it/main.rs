@@ -40,6 +40,7 @@ mod long_keys;
 mod long_values;
 mod mixed;
 mod model;
+mod multimap;
 mod never_larger;
 mod opening;
 mod panics;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use mapleaf::{Db, Durability, ReadTxn, Result, WriteTxn};
+use mapleaf::{Db, Durability, MultiTableMut, ReadTxn, Result, WriteTxn};
 
 /// SplitMix64: small, seeded, the same everywhere.
 #[derive(Clone)]
@@ -75,6 +75,12 @@ enum Op {
     /// Removes the keys from one on and below another.
     Remove(&'static str, Vec<u8>, Vec<u8>),
     Drop(&'static str),
+    /// Changes values of a key of a multimap: adds those from a number on, or removes them.
+    Insert(&'static str, u8, Numbers),
+    RemoveValues(&'static str, u8, Numbers),
+    RemoveAll(&'static str, u8),
+    /// Removes the keys of a multimap from one on.
+    RemoveFrom(&'static str, u8),
     /// Entries of one table, some with the same keys, and the memory that sorting them may take.
     Load(&'static str, Vec<(Vec<u8>, Value)>, usize),
 }
@@ -90,6 +96,16 @@ impl Op {
             Op::Drop(table) => {
                 txn.drop_table(table)?;
             }
+            Op::Insert(table, key, numbers) => {
+                let mut open = open_multi(txn, table)?;
+                numbers.values(table).try_for_each(|value| open.insert(&[key], &value).map(drop))?;
+            }
+            Op::RemoveValues(table, key, numbers) => {
+                let mut open = open_multi(txn, table)?;
+                numbers.values(table).try_for_each(|value| open.remove(&[key], &value).map(drop))?;
+            }
+            Op::RemoveAll(table, key) => drop(open_multi(txn, table)?.remove_all(&[key])?),
+            Op::RemoveFrom(table, key) => drop(open_multi(txn, table)?.remove_range(&[key][..]..)?),
             Op::Load(table, entries, memory) => {
                 let mut table = txn.bytes_table(table)?;
                 let mut loader = table.loader()?.memory(memory);
@@ -103,6 +119,38 @@ impl Op {
         Ok(())
     }
 }
+
+/// Numbers whose values are inserted or removed.
+#[derive(Clone, Copy)]
+struct Numbers {
+    from: u64,
+    count: u64,
+}
+
+impl Numbers {
+    fn values(self, table: &'static str) -> impl Iterator<Item = Vec<u8>> {
+        (self.from..self.from + self.count).map(move |number| match table {
+            FIXED => number.to_be_bytes().to_vec(),
+            _ => [&number.to_be_bytes()[4..], &vec![b'v'; number as usize % 40][..]].concat(),
+        })
+    }
+}
+
+/// Opens a multimap, or makes it.
+fn open_multi<'t>(txn: &'t WriteTxn, table: &'static str) -> Result<MultiTableMut<'t, &'static [u8], &'static [u8]>> {
+    match table {
+        FIXED => txn.create_multi_table(table, "", "", Some(8)),
+        _ => txn.multi_bytes_table(table),
+    }
+}
+
+/// The multimaps: one of values of one size, one of any. In a state they have an entry for each
+/// pair, whose key is the key, of one byte, and then the value.
+const FIXED: &str = "pines";
+const MULTIMAPS: [&str; 2] = [FIXED, "oaks"];
+
+/// What the state has of a pair: its value lies in the key.
+const PAIR: Value = Value { seed: 0, len: 0, tail: false };
 
 /// Tables and their entries.
 pub(crate) type State = BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>>;
@@ -127,6 +175,8 @@ enum Kind {
     Power,
     /// The same, but many operations are loads.
     Loads,
+    /// Like `Power`, and half of the operations change multimaps.
+    Pairs,
 }
 
 /// All states of a seeded run, computed on demand.
@@ -160,6 +210,11 @@ impl History {
         History { kind: Kind::Loads, ..History::new(seed) }
     }
 
+    /// A history for crash images, with multimaps.
+    pub(crate) fn pairs(seed: u64) -> History {
+        History { kind: Kind::Pairs, ..History::new(seed) }
+    }
+
     /// A history of the kind that [`History::kind_name`] returned.
     pub(crate) fn named(kind: &str, seed: u64) -> History {
         let (kind, records_steps) = match kind.strip_suffix("-steps") {
@@ -169,6 +224,7 @@ impl History {
         let history = match kind {
             "power" => History::power(seed),
             "loads" => History::loads(seed),
+            "pairs" => History::pairs(seed),
             _ => History::new(seed),
         };
         History { records_steps, ..history }
@@ -178,6 +234,8 @@ impl History {
         match (self.kind, self.records_steps) {
             (Kind::Power, true) => "power-steps",
             (Kind::Loads, true) => "loads-steps",
+            (Kind::Pairs, true) => "pairs-steps",
+            (Kind::Pairs, false) => "pairs",
             (_, true) => "wide-steps",
             (Kind::Power, false) => "power",
             (Kind::Loads, false) => "loads",
@@ -192,7 +250,7 @@ impl History {
 
     /// Whether its databases are small, for crash images.
     fn is_power(&self) -> bool {
-        matches!(self.kind, Kind::Power | Kind::Loads)
+        matches!(self.kind, Kind::Power | Kind::Loads | Kind::Pairs)
     }
 
     /// The step of the history that a database has reached.
@@ -236,7 +294,7 @@ impl History {
         }
         let count = match self.kind {
             Kind::Small => 30,
-            Kind::Power => 1 + rng.below(6),
+            Kind::Power | Kind::Pairs => 1 + rng.below(6),
             Kind::Loads => 1 + rng.below(4),
             Kind::Wide if rng.one_in(12) => 150,
             Kind::Wide => 1 + rng.below(12),
@@ -245,6 +303,10 @@ impl History {
             let table = TABLES[rng.below(3) as usize];
             if self.kind == Kind::Loads && rng.one_in(2) {
                 ops.push(self.load(table, &mut rng));
+                continue;
+            }
+            if self.kind == Kind::Pairs && rng.one_in(2) {
+                ops.push(pair_op(&mut rng));
                 continue;
             }
             ops.push(match rng.below(100) {
@@ -377,6 +439,20 @@ impl History {
             return Err(format!("txn {number}: tables {names:?}, expected {:?}", state.keys()));
         }
         for (name, entries) in state.iter() {
+            if MULTIMAPS.contains(name) {
+                let table = txn.multi_bytes_table(name).map_err(|e| format!("table {name} of txn {number}: {e}"))?;
+                let pairs: Result<Vec<Vec<u8>>> =
+                    table.iter().map(|pair| pair.map(|(key, value)| [key, value].concat())).collect();
+                let pairs = pairs.map_err(|e| format!("txn {number}, table {name}: {e}"))?;
+                if !pairs.iter().eq(entries.keys()) || table.len() != entries.len() as u64 {
+                    return Err(format!(
+                        "txn {number}, table {name}: wrong pairs, {} of {}",
+                        pairs.len(),
+                        entries.len()
+                    ));
+                }
+                continue;
+            }
             let table = txn.bytes_table(name).map_err(|e| format!("table {name} of txn {number}: {e}"))?;
             let mut expected = entries.iter();
             for entry in table.iter() {
@@ -409,7 +485,32 @@ fn apply(state: &mut State, op: Op) {
         Op::Delete(table, key) => drop(state.entry(table).or_default().remove(&key)),
         Op::Remove(table, low, high) => state.entry(table).or_default().retain(|key, _| *key < low || *key >= high),
         Op::Drop(table) => drop(state.remove(table)),
+        Op::Insert(table, key, numbers) => {
+            let pairs = numbers.values(table).map(|value| ([&[key], &value[..]].concat(), PAIR));
+            state.entry(table).or_default().extend(pairs);
+        }
+        Op::RemoveValues(table, key, numbers) => {
+            let entries = state.entry(table).or_default();
+            for value in numbers.values(table) {
+                entries.remove(&[&[key], &value[..]].concat());
+            }
+        }
+        Op::RemoveAll(table, key) => state.entry(table).or_default().retain(|pair, _| pair[0] != key),
+        Op::RemoveFrom(table, key) => state.entry(table).or_default().retain(|pair, _| pair[0] < key),
         Op::Load(table, entries, _) => state.entry(table).or_default().extend(entries),
+    }
+}
+
+/// A change of a multimap. Keys are few, so that they get value trees.
+fn pair_op(rng: &mut Rng) -> Op {
+    let (table, key) = (MULTIMAPS[rng.below(2) as usize], rng.below(4) as u8);
+    let numbers = Numbers { from: rng.below(400), count: 1 + rng.below(160) };
+    match rng.below(20) {
+        0 => Op::Drop(table),
+        1 => Op::RemoveAll(table, key),
+        2 => Op::RemoveFrom(table, key),
+        3..=6 => Op::RemoveValues(table, key, numbers),
+        _ => Op::Insert(table, key, numbers),
     }
 }
 

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use mapleaf::{Db, ReadTxn, TableInfo};
 
 use crate::cmd::args::{AtSnapshot, Encoding, ExistingFile, KeyRange, RowFormat, TableName};
+use crate::database::any_table::AnyTable;
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::{Column, Columns, RowText};
 use crate::format::input::Format;
 use crate::format::jsonl;
+use crate::format::rows::TableDeclaration;
 use crate::format::span::Span;
 use crate::format::tsv;
 use crate::terminal::interrupt;
@@ -133,7 +135,7 @@ impl Args {
 
     fn dump(&self, txn: &ReadTxn, info: &TableInfo, format: Format, output: &mut Output) -> Result<(), Failure> {
         let failed = |error| Failure::of_database(error, &self.file.path);
-        let table = txn.bytes_table(&info.name).map_err(failed)?;
+        let table = AnyTable::open(txn, &info.name).map_err(failed)?;
         let columns = Columns::new(&info.name, Some(info));
         let span = self.span(&columns.key)?;
         if span.is_empty() {
@@ -173,6 +175,6 @@ fn write_declaration(table: &TableInfo, format: Format, output: &mut Output) -> 
         Format::Tsv => tsv::write_declaration,
         Format::Jsonl => jsonl::write_declaration,
     };
-    write(&table.name, &table.key_codec, &table.value_codec, &mut line);
+    write(&TableDeclaration::of(table), &mut line);
     output.write(&line)
 }

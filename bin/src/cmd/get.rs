@@ -4,6 +4,7 @@
 //! if standard output is a terminal.
 
 use crate::cmd::args::{AtSnapshot, Encoding, ExistingFile, Key, TableName};
+use crate::database::any_table::AnyTable;
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::{Column, Columns};
@@ -15,7 +16,7 @@ Examples:
   kvctl get app.mapleaf logo --raw > logo.png
   kvctl get app.mapleaf --hex 00ff
 
-Prints the value as text of its type, and a line feed; 'kvctl help' shows the text of each type. With --hex or --base64,
+Prints the value as text of its type, and a line feed; of a multimap table all values of the key, in order; 'kvctl help' shows the text of each type. With --hex or --base64,
 the key and the value are the stored bytes. Exits with 1 if the key is absent, and with 3 if the table's codec cannot
 decode the value.
 ";
@@ -49,8 +50,9 @@ impl Args {
             .key
             .to_compare(self.encoding, &self.key.text)
             .map_err(|failure| failure.of_file(&self.file.path))?;
-        let table = txn.bytes_table(&self.table.name).map_err(failed)?;
-        let Some(value) = table.get(key.as_slice()).map_err(failed)? else {
+        let table = AnyTable::open(&txn, &self.table.name).map_err(failed)?;
+        let values = table.values(&key).map_err(failed)?;
+        if values.is_empty() {
             let name = &self.table.name;
             let problem = match open::has_table(&txn, name)? {
                 true => format!("no such key in table '{name}'"),
@@ -58,24 +60,27 @@ impl Args {
             };
             output::error(&format!("{}: {problem}", self.file.path.display()));
             return Ok(Exit::No);
-        };
-        self.print(value, &columns.value).map_err(|failure| failure.of_file(&self.file.path))?;
+        }
+        self.print(&values, &columns.value).map_err(|failure| failure.of_file(&self.file.path))?;
         Ok(Exit::Done)
     }
 
-    fn print(&self, value: &[u8], column: &Column) -> Result<(), Failure> {
-        let mut line = Vec::new();
-        if self.raw {
-            line.extend_from_slice(value);
-        } else {
-            match self.encoding.is_digits() {
-                true => self.encoding.write(value, &mut line),
-                false => column.show(value, &mut line)?,
-            }
-            line.push(b'\n');
-        }
+    fn print(&self, values: &[&[u8]], column: &Column) -> Result<(), Failure> {
         let mut output = Output::stdout();
-        output.write(&line)?;
+        let mut line = Vec::new();
+        for value in values {
+            line.clear();
+            if self.raw {
+                line.extend_from_slice(value);
+            } else {
+                match self.encoding.is_digits() {
+                    true => self.encoding.write(value, &mut line),
+                    false => column.show(value, &mut line)?,
+                }
+                line.push(b'\n');
+            }
+            output.write(&line)?;
+        }
         output.finish()
     }
 }

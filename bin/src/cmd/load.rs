@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use mapleaf::WriteTxn;
 
 use crate::cmd::args::{CreatedFile, MaxLine, RowFormat};
+use crate::database::any_table::AnyTableMut;
 use crate::database::open;
 use crate::database::targets::Targets;
 use crate::exit::{Exit, Failure, Outcome};
@@ -204,7 +205,7 @@ impl<R: BufRead> Load<'_, R> {
     fn fill(&mut self, txn: &mut WriteTxn, batch: &mut Batch) -> Result<Stop, Failure> {
         let name = self.targets.of_row(self.rows.row().table).to_string();
         let columns = Columns::of_write(txn, &name).map_err(|error| self.at_line(error))?;
-        let mut table = txn.bytes_table(&name).map_err(|error| self.at_line(error))?;
+        let mut table = AnyTableMut::open(txn, &name).map_err(|error| self.at_line(error))?;
         loop {
             let row = self.rows.row();
             if self.targets.has_pending() || self.targets.of_row(row.table) != name {

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use mapleaf::Db;
 
 use crate::cmd::args::{CreatedFile, Encoding, GivenValue, Key, TableName};
+use crate::database::any_table::AnyTableMut;
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::Columns;
@@ -18,7 +19,7 @@ Examples:
   kvctl put app.mapleaf --hex 00ff c0ffee
 
 KEY and VALUE are text of the types of the table: 'kvctl tables' shows these types, 'kvctl help' describes their text. A
-missing table is created without types. Bytes that the table's codec cannot decode are refused, also with --hex, --base64
+missing table is created without types. In a multimap table, VALUE is added to the values of KEY. Bytes that the table's codec cannot decode are refused, also with --hex, --base64
 and --raw. Standard input and files are stored unchanged, except that a final line feed is dropped for numbers and other
 one-line types. To store a value that is '-' or starts with '@', pass it through standard input. Write '--' before other
 arguments that start with '-'.
@@ -57,7 +58,7 @@ impl Args {
         let columns = Columns::of_write(&mut txn, &self.table.name)?;
         let key = columns.key.given(self.encoding, key)?;
         let value = value.stored(&columns.value)?;
-        txn.bytes_table(&self.table.name)?.put(&key, &value)?;
+        AnyTableMut::open(&txn, &self.table.name)?.put(&key, &value)?;
         Ok(txn.commit()?)
     }
 }

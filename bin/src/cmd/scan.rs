@@ -3,6 +3,7 @@
 use mapleaf::ReadTxn;
 
 use crate::cmd::args::{AtSnapshot, Encoding, ExistingFile, KeyRange, TableName};
+use crate::database::any_table::AnyTable;
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::{Columns, Field, RowText};
@@ -25,7 +26,7 @@ Prints TSV: the key, a tab, the value, as text of their types; \\t \\n \\r \\\\ 
 first items. Keys and values that have no text are printed as bytes after \\!: those of a codec that is not built in, and
 those that their codec cannot decode. With --json, each line is an object as in JSON lines of dump: {\"key\": \"..\",
 \"value\": \"..\"}, bytes in \"key_b64\" and \"value_b64\"; with --base64 all are bytes. If there are any of the latter, scan exits with 3 at the end. A missing table reads
-as empty.
+as empty. Of a multimap table, each line is one value with its key.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -93,7 +94,7 @@ impl Args {
     ) -> Result<u64, Failure> {
         let failed = |error| Failure::of_database(error, &self.file.path);
         let limit = self.limit.unwrap_or(u64::MAX);
-        let table = txn.bytes_table(&self.table.name).map_err(failed)?;
+        let table = AnyTable::open(txn, &self.table.name).map_err(failed)?;
         if self.count && span.is_all() {
             return Ok(table.len().saturating_sub(self.skip).min(limit));
         }

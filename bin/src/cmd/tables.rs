@@ -1,12 +1,14 @@
 //! `tables`: lists the tables of a database with their types; creates, drops, renames and clears
 //! tables.
 
+use std::ops::Bound;
 use std::path::Path;
 
 use mapleaf::{Db, TableInfo, MAX_KEY_BYTES};
 use serde_json::{json, Value};
 
 use crate::cmd::args::{Accepted, Answer, CreatedFile, ExistingFile};
+use crate::database::any_table::AnyTableMut;
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::tsv;
@@ -30,6 +32,7 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   kvctl tables create app.mapleaf born --key str --value u64
   kvctl tables create app.mapleaf edges --key '(u64,u64)' --value '()'
+  kvctl tables create app.mapleaf tags --multimap --key str --value u64
 
 TYPE is a built-in codec: str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], uuid, timestamp, datetime,
 date, time, duration, tuples such as (str,u64), Option, Vec and Reverse such as Option<u64>, and () and json<any> for
@@ -90,6 +93,9 @@ struct Create {
     /// Type of the values
     #[arg(long, value_name = "TYPE", value_parser = value_type)]
     value: Option<Type>,
+    /// Create a multimap table: several values for each key, in order
+    #[arg(long)]
+    multimap: bool,
 }
 
 #[derive(clap::Args, Debug)]
@@ -150,7 +156,14 @@ impl Create {
         let name = |side: &Option<Type>| side.as_ref().map_or_else(String::new, |codec| codec.name().to_string());
         let create = || -> mapleaf::Result<()> {
             let txn = db.begin_write()?;
-            txn.create_table(&self.name, &name(&self.key), &name(&self.value))?;
+            let (key, value) = (name(&self.key), name(&self.value));
+            match self.multimap {
+                true => {
+                    let fixed_bytes = self.value.as_ref().and_then(Type::fixed_bytes).filter(|&bytes| bytes > 0);
+                    drop(txn.create_multi_table(&self.name, &key, &value, fixed_bytes)?);
+                }
+                false => drop(txn.create_table(&self.name, &key, &value)?),
+            }
             txn.commit()
         };
         create().map_err(|error| Failure::of_database(error, &self.file.path))?;
@@ -195,8 +208,8 @@ impl Discard {
         match drops {
             true => drop(txn.drop_table(name).map_err(failed)?),
             false => {
-                let mut table = txn.bytes_table(name).map_err(failed)?;
-                table.remove_range(..).map_err(failed)?;
+                let mut table = AnyTableMut::open(&txn, name).map_err(failed)?;
+                table.delete_range((Bound::Unbounded, Bound::Unbounded)).map_err(failed)?;
             }
         }
         txn.commit().map_err(failed)?;
@@ -271,5 +284,6 @@ fn json_of(table: &TableInfo) -> Value {
         "key_codec": table.key_codec,
         "value_codec": table.value_codec,
         "tree_id": table.tree_id,
+        "multimap": table.is_multimap,
     })
 }

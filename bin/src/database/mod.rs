@@ -1,6 +1,7 @@
 //! The code for databases that several verbs share.
 //!
 //! ```text
+//! any_table plain tables and multimaps, to read and change
 //! open      opens a database as the verb needs it: read-only, or for writing
 //! new_file  removes a database that a failed verb created; progress of verbs that write a copy
 //! scratch   opens a database so that nothing reaches it, and prints the changes
@@ -8,6 +9,7 @@
 //! findings  prints damage as text and as JSON
 //! ```
 
+pub(crate) mod any_table;
 pub(crate) mod findings;
 pub(crate) mod new_file;
 pub(crate) mod open;

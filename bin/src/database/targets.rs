@@ -56,7 +56,13 @@ impl Targets {
     /// Creates the declared tables. Fails with `Usage` if one of them exists with other types.
     pub(crate) fn create(&mut self, txn: &mut WriteTxn) -> mapleaf::Result<()> {
         for declared in self.pending.drain(..) {
-            txn.create_table(&declared.table, &declared.key, &declared.value)?;
+            let TableDeclaration { table, key, value, multimap } = declared;
+            match multimap {
+                Some(bytes) => {
+                    drop(txn.create_multi_table(&table, &key, &value, Some(bytes).filter(|&bytes| bytes > 0))?)
+                }
+                None => drop(txn.create_table(&table, &key, &value)?),
+            }
         }
         Ok(())
     }
@@ -77,7 +83,7 @@ mod tests {
     use super::*;
 
     fn declared(table: &str) -> TableDeclaration {
-        TableDeclaration { table: table.into(), key: "str".into(), value: String::new() }
+        TableDeclaration { table: table.into(), key: "str".into(), value: String::new(), multimap: None }
     }
 
     #[test]

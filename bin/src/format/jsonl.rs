@@ -43,9 +43,11 @@ pub(crate) fn write_key(key: Field<'_>, line: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// Appends the declaration of a table.
-pub(crate) fn write_declaration(table: &str, key: &str, value: &str, line: &mut Vec<u8>) {
+pub(crate) fn write_declaration(declared: &TableDeclaration, line: &mut Vec<u8>) {
+    let TableDeclaration { table, key, value, multimap } = declared;
     let declared = [("table", table), ("key_codec", key), ("value_codec", value)];
-    let fields = declared.map(|(name, text)| format!("\"{name}\": {}", Value::from(text)));
+    let mut fields = declared.map(|(name, text)| format!("\"{name}\": {}", Value::from(text.as_str()))).to_vec();
+    fields.extend(multimap.map(|bytes| format!("\"multimap\": {bytes}")));
     line.extend(format!("{{{}}}\n", fields.join(", ")).into_bytes());
 }
 
@@ -90,6 +92,8 @@ struct Record {
     value_b64: Option<String>,
     key_codec: Option<String>,
     value_codec: Option<String>,
+    /// Of a multimap table, the bytes of each value, or 0 if values have any size.
+    multimap: Option<usize>,
 }
 
 /// Reads rows from a stream.
@@ -156,7 +160,7 @@ fn parse_declaration(record: Record) -> Result<TableDeclaration, String> {
     if record.key.is_some() || record.key_b64.is_some() || record.value.is_some() || record.value_b64.is_some() {
         return Err("both the declaration of a table and a row".to_string());
     }
-    Ok(TableDeclaration { table, key, value })
+    Ok(TableDeclaration { table, key, value, multimap: record.multimap })
 }
 
 fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<OwnedField, String> {
@@ -230,14 +234,16 @@ mod tests {
     #[test]
     fn declarations_and_stored_bytes_read_back() {
         let mut text = Vec::new();
-        write_declaration("t \"", "str", "(u8,str)", &mut text);
+        let declared =
+            TableDeclaration { table: "t \"".into(), key: "str".into(), value: "(u8,str)".into(), multimap: Some(8) };
+        write_declaration(&declared, &mut text);
         write_row(None, Field::Stored(b"k"), Field::Text(b"v"), &mut text).unwrap();
-        let expected = "{\"table\": \"t \\\"\", \"key_codec\": \"str\", \"value_codec\": \"(u8,str)\"}\n\
+        let expected = "{\"table\": \"t \\\"\", \"key_codec\": \"str\", \"value_codec\": \"(u8,str)\", \
+                        \"multimap\": 8}\n\
                         {\"key_b64\": \"aw==\", \"value\": \"v\"}\n";
         assert_eq!(std::str::from_utf8(&text).unwrap(), expected);
         let mut reader = Reader::new(&text[..], 1 << 20);
         assert!(reader.advance().unwrap());
-        let declared = TableDeclaration { table: "t \"".into(), key: "str".into(), value: "(u8,str)".into() };
         assert_eq!(reader.declared(), Some(&declared));
         assert!(reader.advance().unwrap() && reader.declared().is_none());
         assert_eq!(reader.row(), Row { table: None, key: Field::Stored(b"k"), value: Field::Text(b"v") });

@@ -3,6 +3,8 @@
 
 use std::io::{self, BufRead, Read};
 
+use mapleaf::TableInfo;
+
 use crate::exit::{Exit, Failure};
 use crate::format::columns::Field;
 
@@ -27,6 +29,20 @@ pub(crate) struct TableDeclaration {
     pub(crate) key: String,
     /// The codec of the values; empty for none.
     pub(crate) value: String,
+    /// Of a multimap table, the bytes of each value, or 0 if values have any size.
+    pub(crate) multimap: Option<usize>,
+}
+
+impl TableDeclaration {
+    /// The declaration of a table of a database.
+    pub(crate) fn of(table: &TableInfo) -> TableDeclaration {
+        TableDeclaration {
+            table: table.name.clone(),
+            key: table.key_codec.clone(),
+            value: table.value_codec.clone(),
+            multimap: table.is_multimap.then(|| table.value_bytes.unwrap_or(0)),
+        }
+    }
 }
 
 /// Why the next row cannot be read.

@@ -7,7 +7,7 @@
 //!
 //! A field that starts with `\!` holds stored bytes, not text of a type. A comment that starts with
 //! `# mapleaf-table` declares a table: its name, key codec and value codec follow, each after a
-//! tab.
+//! tab; of a multimap table also `multimap=` and the bytes of each value.
 //!
 //! The reader holds one line at a time, and undoes its escapes in place: an escape is never shorter
 //! than its byte.
@@ -29,6 +29,10 @@ const STORED_MARK: &[u8] = b"\\!";
 
 /// Begins the declaration of a table.
 const DECLARATION_MARK: &[u8] = b"# mapleaf-table\t";
+
+/// Begins the fourth field of the declaration of a multimap table; the bytes of each value follow,
+/// 0 if values have any size.
+const MULTIMAP_MARK: &str = "multimap=";
 
 /// Appends bytes, with tabs, line ends and backslashes escaped.
 pub(crate) fn escape(bytes: &[u8], line: &mut Vec<u8>) {
@@ -92,12 +96,19 @@ pub(crate) fn write_row(key: Field<'_>, value: Field<'_>, line: &mut Vec<u8>) {
 }
 
 /// Appends the declaration of a table.
-pub(crate) fn write_declaration(table: &str, key: &str, value: &str, line: &mut Vec<u8>) {
+pub(crate) fn write_declaration(declared: &TableDeclaration, line: &mut Vec<u8>) {
     line.extend_from_slice(DECLARATION_MARK);
-    for (field, end) in [(table, b'\t'), (key, b'\t'), (value, b'\n')] {
+    let TableDeclaration { table, key, value, multimap } = declared;
+    for (at, field) in [table, key, value].into_iter().enumerate() {
+        if at > 0 {
+            line.push(b'\t');
+        }
         escape(field.as_bytes(), line);
-        line.push(end);
     }
+    if let Some(bytes) = multimap {
+        line.extend(format!("\t{MULTIMAP_MARK}{bytes}").into_bytes());
+    }
+    line.push(b'\n');
 }
 
 /// Reads rows from a stream.
@@ -210,10 +221,20 @@ fn parse_declaration(fields: &[u8]) -> Result<TableDeclaration, String> {
         String::from_utf8(field).map_err(|_| "text that is not UTF-8".to_string())
     };
     let fields: Result<Vec<String>, String> = fields.split(|&byte| byte == b'\t').map(text).collect();
-    match fields.map(<[String; 3]>::try_from) {
-        Ok(Ok([table, key, value])) => Ok(TableDeclaration { table, key, value }),
-        Ok(Err(_)) => Err("a '# mapleaf-table' line needs a name and two codecs, each after a tab".to_string()),
-        Err(what) => Err(format!("{what} in a '# mapleaf-table' line")),
+    let mut fields = fields.map_err(|what| format!("{what} in a '# mapleaf-table' line"))?;
+    let multimap = match fields.get(3).map(|field| field.strip_prefix(MULTIMAP_MARK).map(str::parse)) {
+        None => None,
+        Some(Some(Ok(bytes))) => Some(bytes),
+        Some(_) => {
+            let what =
+                format!("the fourth field of a '# mapleaf-table' line is '{MULTIMAP_MARK}' and a number of bytes");
+            return Err(what);
+        }
+    };
+    fields.truncate(if multimap.is_some() && fields.len() == 4 { 3 } else { fields.len() });
+    match <[String; 3]>::try_from(fields) {
+        Ok([table, key, value]) => Ok(TableDeclaration { table, key, value, multimap }),
+        Err(_) => Err("a '# mapleaf-table' line needs a name and two codecs, each after a tab".to_string()),
     }
 }
 
@@ -323,16 +344,35 @@ mod tests {
     #[test]
     fn declarations_and_stored_bytes_read_back() {
         let mut text = b"# mapleaf-tables are tables\n".to_vec();
-        write_declaration("a\tb\n", "", "(u8,str)", &mut text);
+        let declared =
+            TableDeclaration { table: "a\tb\n".into(), key: String::new(), value: "(u8,str)".into(), multimap: None };
+        write_declaration(&declared, &mut text);
         write_row(Field::Stored(b"#\t!"), Field::Text(b"!"), &mut text);
         assert_eq!(text, b"# mapleaf-tables are tables\n# mapleaf-table\ta\\tb\\n\t\t(u8,str)\n\\!#\\t!\t!\n");
         let mut reader = Reader::new(&text[..], 1 << 20);
         assert!(reader.advance().unwrap());
-        let declared = TableDeclaration { table: "a\tb\n".into(), key: String::new(), value: "(u8,str)".into() };
         assert_eq!(reader.declared(), Some(&declared));
         assert!(reader.advance().unwrap() && reader.declared().is_none());
         assert_eq!(reader.row(), Row { table: None, key: Field::Stored(b"#\t!"), value: Field::Text(b"!") });
         assert!(!reader.advance().unwrap());
+    }
+
+    #[test]
+    fn declarations_of_multimaps_read_back_and_others_are_malformed() {
+        for bytes in [0, 8, 1000] {
+            let [table, key, value] = ["t", "str", "u64"].map(str::to_string);
+            let declared = TableDeclaration { table, key, value, multimap: Some(bytes) };
+            let mut text = Vec::new();
+            write_declaration(&declared, &mut text);
+            assert_eq!(text, format!("# mapleaf-table\tt\tstr\tu64\tmultimap={bytes}\n").into_bytes());
+            let mut reader = Reader::new(&text[..], 1 << 20);
+            assert!(reader.advance().unwrap());
+            assert_eq!(reader.declared(), Some(&declared));
+        }
+        for wrong in ["multimap", "multimap=", "multimap=x", "other", "multimap=8\tmore"] {
+            let text = format!("# mapleaf-table\tt\tstr\tu64\t{wrong}\n");
+            assert!(Reader::new(text.as_bytes(), 1 << 20).advance().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -260,3 +260,43 @@ fn tables_are_renamed_cleared_and_dropped() {
     assert_eq!(kvctl(&["check", &db]).code, 0);
     assert!(!fs::exists(folder.path("new")).unwrap());
 }
+
+#[test]
+fn multimap_tables_are_made_changed_scanned_and_dumped() {
+    let folder = Folder::new();
+    let db = folder.path("a.mapleaf");
+    done(&kvctl(&["tables", "create", &db, "tags", "--multimap", "--key", "str", "--value", "u64"]), "");
+    for (key, value) in [("red", "7"), ("red", "300"), ("blue", "7"), ("red", "7")] {
+        done(&kvctl(&["put", &db, "-t", "tags", key, value]), "");
+    }
+    done(&kvctl(&["get", &db, "-t", "tags", "red"]), "7\n300\n");
+    assert_eq!(rows(&db, "tags"), "blue\t7\nred\t7\nred\t300\n");
+    done(&kvctl(&["scan", &db, "-t", "tags", "--count"]), "3\n");
+    done(&kvctl(&["scan", &db, "-t", "tags", "--reverse", "--limit", "1"]), "red\t300\n");
+    // Programs open it with their types.
+    let tags: mapleaf::MultiTable<&str, u64> = mapleaf::MultiTable::new("tags");
+    let opened = Db::open_existing(&db).expect("opens");
+    assert_eq!(opened.begin_read().and_then(|txn| txn.multi_table(&tags)?.count("red")).expect("a count"), 2);
+    drop(opened);
+
+    for format in ["tsv", "jsonl"] {
+        let (dump, copy) = (folder.path(&format!("dump.{format}")), folder.path(&format!("{format}.mapleaf")));
+        assert_eq!(kvctl(&["dump", &db, "--all", "-o", &dump]).code, 0);
+        assert_eq!(kvctl(&["load", &copy, &dump]).code, 0);
+        assert_eq!(rows(&copy, "tags"), rows(&db, "tags"));
+        let listed = |path: &str| kvctl(&["tables", path, "--json"]).out.replace(" ", "");
+        assert!(listed(&copy).contains("\"multimap\":true"), "{}", listed(&copy));
+        assert_eq!(kvctl(&["put", &copy, "-t", "tags", "red", "8"]).code, 0);
+        done(&kvctl(&["get", &copy, "-t", "tags", "red"]), "7\n8\n300\n");
+    }
+    done(&kvctl(&["del", &db, "-t", "tags", "red", "7"]), "");
+    fails(&kvctl(&["del", &db, "-t", "tags", "red", "7"]), 1, &["no such key"]);
+    done(&kvctl(&["get", &db, "-t", "tags", "red"]), "300\n");
+    done(&kvctl(&["del", &db, "-t", "tags", "red"]), "");
+    assert_eq!(rows(&db, "tags"), "blue\t7\n");
+    assert_eq!(kvctl(&["tables", "clear", &db, "tags", "--yes"]).code, 0);
+    assert_eq!(rows(&db, "tags"), "");
+    assert_eq!(kvctl(&["check", &db]).code, 0);
+    let other = Folder::new();
+    fails(&kvctl(&["del", &with_rows(&other, "a\tb\n"), "a", "b"]), 2, &["is no multimap", "leave VALUE out"]);
+}

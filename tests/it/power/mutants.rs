@@ -27,7 +27,7 @@ fn hunt_within(setting: Setting, within: u64) -> (u64, Option<String>) {
     let mut images = 0;
     for seed in first_seed().. {
         let dir = fast_dir();
-        let history = History::power(seed);
+        let history = if setting.pairs { History::pairs(seed) } else { History::power(seed) };
         let mut run = Run::new(setting, &history, dir.path());
         run.limit = within - images;
         let found = run.all();
@@ -127,6 +127,31 @@ fn a_rollback_that_leaves_pages_freed_is_caught() {
 
 fn logged(mutant: Mutant) -> Setting {
     Setting { log: Log::Always, ..setting(Mode::Power, Some(mutant)) }
+}
+
+/// Half of the operations change multimaps.
+fn pairs(mutant: Option<Mutant>) -> Setting {
+    Setting { pairs: true, ..setting(Mode::Power, mutant) }
+}
+
+/// The run itself meets the pages without a checksum, before or after an image shows them.
+#[test]
+fn a_value_tree_forgotten_in_seal_is_caught() {
+    let (images, said) = hunt(pairs(Some(Mutant::ValueTreeUnsealed)));
+    println!("found after {images} images: {said:?}");
+    assert!(said.is_some_and(|said| said.contains("checksum")), "not found in {images} images");
+}
+
+#[test]
+fn a_value_tree_forgotten_in_check_is_caught() {
+    let said = found_with(pairs(Some(Mutant::ValueTreeUnchecked)));
+    assert!(said.contains("neither in use nor free"), "{said}");
+}
+
+#[test]
+fn a_value_tree_forgotten_in_free_is_caught() {
+    let said = found_with(pairs(Some(Mutant::ValueTreeNotFreed)));
+    assert!(said.contains("neither in use nor free"), "{said}");
 }
 
 /// Commits of several threads at both levels, failed appends, and commits beside checkpoints. Few
@@ -254,6 +279,7 @@ fn without_a_mutant_nothing_is_caught() {
     }
     for log in [Log::Always, Log::Never] {
         assert_eq!(hunt(Setting { overlaps: true, log, ..setting(Mode::Power, None) }), (WITHIN, None));
+        assert_eq!(hunt(Setting { overlaps: true, log, ..pairs(None) }), (WITHIN, None));
     }
     let mixed_often = |often| Setting { page_size: 16384, often, ..mixed(None) };
     let lying = Setting { mode: Mode::Lying, overlaps: false, samples: 6, ..mixed(None) };

@@ -42,6 +42,8 @@ pub(super) struct Setting {
     pub(super) log: Log,
     /// Two processes have the file open, and take turns.
     pub(super) two: bool,
+    /// Half of the operations change multimaps.
+    pub(super) pairs: bool,
 }
 
 /// What a mixed run does most often after a commit that is not durable.
@@ -80,8 +82,13 @@ impl Log {
 }
 
 /// Mutants that also affect the judge.
-pub(super) const JUDGING: [Mutant; 4] =
-    [Mutant::ShortChecksum, Mutant::PointerUnchecked, Mutant::StaleEpoch, Mutant::ChainUnchecked];
+pub(super) const JUDGING: [Mutant; 5] = [
+    Mutant::ShortChecksum,
+    Mutant::PointerUnchecked,
+    Mutant::StaleEpoch,
+    Mutant::ChainUnchecked,
+    Mutant::ValueTreeUnchecked,
+];
 
 impl Setting {
     pub(super) fn power(page_size: usize) -> Setting {
@@ -100,6 +107,7 @@ impl Setting {
             flush_fails: false,
             log: Log::BySeed,
             two: false,
+            pairs: false,
         }
     }
 

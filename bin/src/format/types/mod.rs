@@ -180,6 +180,17 @@ impl Type {
         }
     }
 
+    /// The number of bytes of every item, if all have the same, as the codec of the library says.
+    pub(crate) fn fixed_bytes(&self) -> Option<usize> {
+        match &self.kind {
+            TypeKind::Scalar(scalar) => Some(scalar.bytes),
+            TypeKind::Array(count) => Some(*count),
+            TypeKind::Tuple(parts) => parts.iter().map(Type::fixed_bytes).sum(),
+            TypeKind::Reverse(inner) => inner.fixed_bytes(),
+            _ => None,
+        }
+    }
+
     /// Whether no text of this type ends in a line feed. A line feed at the end of a file is then
     /// not part of the text.
     pub(crate) fn is_one_line(&self) -> bool {

@@ -1,0 +1,99 @@
+//! A table of any kind as bytes: plain ones and multimaps.
+//!
+//! An entry of a multimap is a pair of it. To put a pair adds the value to the key, and to delete a
+//! key removes all its values.
+
+use std::ops::Bound;
+
+use mapleaf::{MultiTableMut, ReadMultiTable, ReadTable, ReadTxn, Result, TableMut, WriteTxn};
+
+type Bytes = &'static [u8];
+
+/// Entries of a table, from both ends.
+pub(crate) type Entries<'a> = Box<dyn DoubleEndedIterator<Item = Result<(&'a [u8], &'a [u8])>> + 'a>;
+
+/// A table to read.
+pub(crate) enum AnyTable {
+    Plain(ReadTable<Bytes, Bytes>),
+    Multi(ReadMultiTable<Bytes, Bytes>),
+}
+
+impl AnyTable {
+    pub(crate) fn open(txn: &ReadTxn, name: &str) -> Result<AnyTable> {
+        match txn.table_info(name)?.is_some_and(|info| info.is_multimap) {
+            true => txn.multi_bytes_table(name).map(AnyTable::Multi),
+            false => txn.bytes_table(name).map(AnyTable::Plain),
+        }
+    }
+
+    /// Number of entries.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            AnyTable::Plain(table) => table.len(),
+            AnyTable::Multi(table) => table.len(),
+        }
+    }
+
+    /// The entries whose keys lie in a range.
+    pub(crate) fn range<'a>(&'a self, bounds: (Bound<&'a [u8]>, Bound<&'a [u8]>)) -> Result<Entries<'a>> {
+        Ok(match self {
+            AnyTable::Plain(table) => Box::new(table.range(bounds)?),
+            AnyTable::Multi(table) => Box::new(table.range(bounds)?),
+        })
+    }
+
+    /// The values of a key: at most one, except in a multimap.
+    pub(crate) fn values(&self, key: &[u8]) -> Result<Vec<&[u8]>> {
+        match self {
+            AnyTable::Plain(table) => Ok(table.get(key)?.into_iter().collect()),
+            AnyTable::Multi(table) => table.values(key)?.collect(),
+        }
+    }
+}
+
+/// A table to change.
+pub(crate) enum AnyTableMut<'t> {
+    Plain(TableMut<'t, Bytes, Bytes>),
+    Multi(MultiTableMut<'t, Bytes, Bytes>),
+}
+
+impl AnyTableMut<'_> {
+    /// Opens a table, or makes a plain one.
+    pub(crate) fn open<'t>(txn: &'t WriteTxn, name: &str) -> Result<AnyTableMut<'t>> {
+        match txn.table_info(name)?.is_some_and(|info| info.is_multimap) {
+            true => txn.multi_bytes_table(name).map(AnyTableMut::Multi),
+            false => txn.bytes_table(name).map(AnyTableMut::Plain),
+        }
+    }
+
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        match self {
+            AnyTableMut::Plain(table) => table.put(key, value).map(drop),
+            AnyTableMut::Multi(table) => table.insert(key, value).map(drop),
+        }
+    }
+
+    /// Deletes a key. Returns the number of entries that it had.
+    pub(crate) fn delete(&mut self, key: &[u8]) -> Result<u64> {
+        match self {
+            AnyTableMut::Plain(table) => table.delete(key).map(u64::from),
+            AnyTableMut::Multi(table) => table.remove_all(key),
+        }
+    }
+
+    /// Deletes one value of a key of a multimap. `None` for other tables, which have one value.
+    pub(crate) fn delete_value(&mut self, key: &[u8], value: &[u8]) -> Result<Option<bool>> {
+        match self {
+            AnyTableMut::Plain(_) => Ok(None),
+            AnyTableMut::Multi(table) => table.remove(key, value).map(Some),
+        }
+    }
+
+    /// Deletes the keys of a range. Returns the number of entries that they had.
+    pub(crate) fn delete_range(&mut self, bounds: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<u64> {
+        match self {
+            AnyTableMut::Plain(table) => table.remove_range(bounds),
+            AnyTableMut::Multi(table) => table.remove_range(bounds),
+        }
+    }
+}
