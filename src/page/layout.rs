@@ -85,7 +85,7 @@ pub(crate) const KEY_BYTES_MAX: usize = (1 << KEY_BYTES_BITS) - 1;
 /// Bit of the first word of an entry: the key is long, and its pointer follows its first bytes.
 pub(crate) const LONG_KEY: u16 = 1 << KEY_BYTES_BITS;
 /// The bits of the first word of an entry from here on are the value kind.
-pub(crate) const VALUE_KIND_SHIFT: u32 = 14;
+pub(crate) const VALUE_KIND_BIT: u32 = 14;
 /// Bytes of the pointer of a long key.
 pub(crate) const LONG_KEY_PTR_BYTES: usize = 14;
 /// Page flag: the leaf holds long keys, or the branch long separators. Stays set when the last one
@@ -175,7 +175,7 @@ const _: () = {
     assert!(crate::limits::max_inline_key_bytes(crate::limits::PAGE_SIZE_MAX) <= KEY_BYTES_MAX);
     // The word of a long key is larger than any key length, so the fast search never takes it for
     // the word of a short key.
-    assert!(LONG_KEY as usize > KEY_BYTES_MAX && KEY_BYTES_BITS + 1 == VALUE_KIND_SHIFT);
+    assert!(LONG_KEY as usize > KEY_BYTES_MAX && KEY_BYTES_BITS + 1 == VALUE_KIND_BIT);
     assert!(crate::limits::max_inline_value_bytes(crate::limits::PAGE_SIZE_MAX) <= u16::MAX as usize);
     assert!(FREE_LIST_ITEMS.is_multiple_of(8) && FREE_LIST_COUNT == HEADER_BYTES);
     assert!(
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!([VALUE_TREE_BYTES, VALUE_BYTES, PACKED_VALUES], [20, 8, 32]);
         assert_eq!([BRANCH_PREFIX, BRANCH_PREFIX_MAX, HINTS, HINT_COUNT, BRANCH_HEADS], [40, 24, 64, 16, 128]);
         assert_eq!([BRANCH_ARRAY_BYTES, CHILD_BYTES, REST_HEADER_BYTES], [16, 10, 2]);
-        assert_eq!([KEY_BYTES_MAX, LONG_KEY_PTR_BYTES, VALUE_KIND_SHIFT as usize], [8191, 14, 14]);
+        assert_eq!([KEY_BYTES_MAX, LONG_KEY_PTR_BYTES, VALUE_KIND_BIT as usize], [8191, 14, 14]);
         assert_eq!([LONG_KEY, LONG_KEYS_FLAG, LONG_REST], [0x2000, 8, 0x8000]);
         let meta_fields = [
             meta::MAGIC,

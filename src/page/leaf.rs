@@ -20,6 +20,7 @@
 //! of the call that reads it. A page that breaks LEAF-2 to LEAF-5 gives wrong answers but no panic;
 //! its checksum protects against that.
 
+mod facts;
 pub(super) mod verify;
 
 use std::cmp::Ordering;
@@ -31,11 +32,11 @@ use super::key::{LongKey, PageKey, WholeKeys};
 use super::layout::{
     get_u16, get_u32, get_u48, get_u64, head_of, COUNT, ENTRY_HEADER_BYTES, FLAGS, HEADER_BYTES, HEAD_BYTES, ID,
     KEY_BYTES_BITS, KEY_BYTES_MAX, KIND, LEAF_ARRAY_BYTES, LEAF_HEADS, LONG_KEY, LONG_KEYS_FLAG, LONG_KEY_PTR_BYTES,
-    LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES, UPPER, VALUE_KIND_SHIFT, VALUE_TREE_BYTES,
+    LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES, UPPER, VALUE_KIND_BIT, VALUE_TREE_BYTES,
 };
 use super::{bad, compare_prefix, heads};
 use crate::error::DecodeError;
-use crate::ids::{PageId, PagePtr, TxnId};
+use crate::ids::{PageId, PagePtr};
 use crate::limits::{DEPTH_MAX, MAX_VALUE_BYTES};
 use crate::sys::prefetch;
 
@@ -216,33 +217,6 @@ impl<'a> Leaf<'a> {
         }
     }
 
-    /// The transaction that wrote the page.
-    pub(crate) fn born(&self) -> TxnId {
-        header::page_txn(self.page)
-    }
-
-    /// The slots of all entries.
-    fn slots(&self) -> impl Iterator<Item = usize> + 'a {
-        let start = LEAF_HEADS + HEAD_BYTES * self.count;
-        let slots = self.page.get(start..start + SLOT_BYTES * self.count).unwrap_or(&[]);
-        slots.chunks_exact(SLOT_BYTES).map(|slot| usize::from(get_u16(slot, 0)))
-    }
-
-    /// Prefetches the header of every entry into the CPU cache.
-    #[inline]
-    pub(crate) fn fetch_entry_headers(&self) {
-        self.slots().filter_map(|slot| self.page.get(slot)).for_each(prefetch::value);
-    }
-
-    /// Whether every entry has a short key, and a value of the kind that lies in the leaf: no entry
-    /// has an overflow extent. Reads only the slots and the first word of each entry. An entry
-    /// outside the page counts as another kind.
-    pub(crate) fn has_no_extents(&self) -> bool {
-        let word = |slot: usize| self.page.get(slot..).and_then(|entry| entry.first_chunk::<2>());
-        let kinds = |word: Option<&[u8; 2]>| word.map_or(u16::MAX, |word| u16::from_le_bytes(*word)) >> KEY_BYTES_BITS;
-        self.slots().fold(0, |all, slot| all | kinds(word(slot))) == INLINE
-    }
-
     /// Offset of entry `index`; an arbitrary number if the index is out of range.
     #[inline]
     pub(super) fn slot(&self, index: usize) -> usize {
@@ -403,7 +377,7 @@ impl<'a> Leaf<'a> {
     fn value_at(&self, entry: EntryAt) -> Result<LeafValue<'a>, DecodeError> {
         let start = entry.value_offset();
         let part = self.page.get(start..start + entry.value_bytes).unwrap_or(&[]);
-        match entry.word >> VALUE_KIND_SHIFT {
+        match entry.word >> VALUE_KIND_BIT {
             INLINE => Ok(LeafValue::Inline(part)),
             OVERFLOW => self.overflow_ptr(part).map(LeafValue::Overflow),
             SET => Ok(LeafValue::Set(part)),
@@ -432,13 +406,6 @@ impl<'a> Leaf<'a> {
             return Err(bad(self.id, "number of values in a value tree", 0, 1));
         }
         Ok(ValueTree { ptr: PagePtr { id: PageId(root), crc: get_u32(part, 6) }, height, count })
-    }
-
-    /// Whether an entry has a value tree. Reads only the slots and the first word of each entry.
-    pub(crate) fn has_value_trees(&self) -> bool {
-        let word = |slot: usize| self.page.get(slot..).and_then(|entry| entry.first_chunk::<2>());
-        let is_tree = |word: &[u8; 2]| u16::from_le_bytes(*word) >> VALUE_KIND_SHIFT == TREE;
-        self.slots().any(|slot| word(slot).is_some_and(is_tree))
     }
 
     fn overflow_ptr(&self, part: &[u8]) -> Result<OverflowPtr, DecodeError> {

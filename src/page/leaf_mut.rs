@@ -19,7 +19,7 @@ use super::key::PageKey;
 use super::layout::{
     get_u16, head_of, put_u16, put_u32, put_u48, put_u64, COUNT, ENTRY_HEADER_BYTES, HEADER_BYTES, HEAD_BYTES,
     KEY_BYTES_MAX, LEAF_ARRAY_BYTES, LEAF_HEADS, LONG_KEY, LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES, UPPER,
-    VALUE_KIND_SHIFT, VALUE_TREE_BYTES,
+    VALUE_KIND_BIT, VALUE_TREE_BYTES,
 };
 use super::leaf::{EntryAt, Leaf, LeafValue, INLINE, OVERFLOW, SET, TREE};
 use super::{bad, common_prefix_bytes};
@@ -74,7 +74,7 @@ fn write_entry_header(entry: &mut [u8], key_word: u16, value: LeafValue<'_>) {
         LeafValue::Set(_) => SET,
         LeafValue::Tree(_) => TREE,
     };
-    put_u16(entry, 0, key_word | kind << VALUE_KIND_SHIFT);
+    put_u16(entry, 0, key_word | kind << VALUE_KIND_BIT);
     put_u16(entry, 2, stored_bytes(value) as u16);
 }
 

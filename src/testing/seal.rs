@@ -125,7 +125,7 @@ impl Sealer<'_> {
             return;
         }
         let tree = layout::get_u32(self.data, (end - self.page_size) + layout::TREE);
-        match word >> layout::VALUE_KIND_SHIFT {
+        match word >> layout::VALUE_KIND_BIT {
             1 => {
                 let bytes = layout::get_u64(self.data, value + layout::CHILD_BYTES);
                 let pages = bytes.saturating_add(layout::HEADER_BYTES as u64).div_ceil(self.page_size as u64);

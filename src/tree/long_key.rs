@@ -5,10 +5,10 @@
 //! keys that share a long beginning. `page::key` describes what the page holds.
 //!
 //! Invariants:
-//!   LONG-1  an extent belongs to one entry, or to one separator of one branch, and goes with it
+//!   LONGKEY-1  an extent belongs to one entry, or to one separator of one branch, and goes with it
 //!       when it moves to another page. A removed entry or separator frees its extent. A copy of a
 //!       page shares the extents of the page that it replaces.
-//!   LONG-2  a search reads the extent only if the bytes in the page do not decide.
+//!   LONGKEY-2  a search reads the extent only if the bytes in the page do not decide.
 //!
 //! Failure: an extent that does not match its pointer is `Error::Corrupt`.
 

@@ -56,6 +56,17 @@ pub(crate) enum Side {
     Last,
 }
 
+impl Side {
+    /// The side towards which this end of a range moves.
+    #[inline]
+    pub(crate) fn inward(self) -> Side {
+        match self {
+            Side::First => Side::Last,
+            Side::Last => Side::First,
+        }
+    }
+}
+
 impl Path {
     pub(crate) fn new() -> Path {
         Path { frames: [Frame::default(); DEPTH_MAX], len: 0, ahead: NOWHERE }

@@ -41,15 +41,6 @@ const DISTANCE_OF_SHORT: usize = 8;
 /// a few consecutive ones.
 const ENTRY_BYTES_MAX: usize = 512;
 
-/// The side towards which this end of a range moves.
-#[inline]
-fn inward(side: Side) -> Side {
-    match side {
-        Side::First => Side::Last,
-        Side::Last => Side::First,
-    }
-}
-
 /// One end of a range.
 struct End<'a, P> {
     cursor: Cursor<'a, P>,
@@ -351,7 +342,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             let end = if side == Side::First { &mut self.front } else { &mut self.back };
             if end.placed {
                 (end.cut, end.stepped) = (false, true);
-                self.done = end.last_leaf || !end.cursor.step(inward(side))?;
+                self.done = end.last_leaf || !end.cursor.step(side.inward())?;
             } else {
                 self.place(side)?;
             }
@@ -391,7 +382,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             (Bound::Excluded(_), Side::First) | (Bound::Included(_), Side::Last) => true,
         };
         let (Bound::Included(key) | Bound::Excluded(key)) = bound else { return Ok(()) };
-        let found = end.cursor.place_towards(key, inward(side))?;
+        let found = end.cursor.place_towards(key, side.inward())?;
         let cut = end.cursor.at() + usize::from(found && before);
         end.ready = match side {
             Side::First => cut..end.cursor.leaf().map_or(cut, Leaf::count),
@@ -432,7 +423,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             Side::Last => start > 0,
         };
         end.ready = start..stop.max(start);
-        end.look_ahead(inward(side));
+        end.look_ahead(side.inward());
         Ok(())
     }
 }
