@@ -475,7 +475,7 @@ fn errors_become_io_errors_of_the_fitting_kind_and_come_back() {
     assert_eq!(kind_of(Db::open(path.with_extension("text")).expect_err("text")), io::ErrorKind::InvalidData);
     let txn = db.begin_write().expect("begins");
     let mut table = txn.table(BYTES).expect("table");
-    assert_eq!(kind_of(table.insert(&[0; 5000], b"").expect_err("too long")), io::ErrorKind::InvalidInput);
+    assert_eq!(kind_of(table.insert(&[0; 70_000], b"").expect_err("too long")), io::ErrorKind::InvalidInput);
     let broken = io::Error::from(io::ErrorKind::ConnectionReset);
     struct Fails(Option<io::Error>);
     impl Read for Fails {
