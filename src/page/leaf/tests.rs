@@ -210,16 +210,17 @@ fn entries_that_do_not_fit_and_indexes_past_the_end_are_refused() {
 }
 
 #[test]
-fn reserved_value_kinds_are_refused() {
+fn value_kinds_that_point_elsewhere_need_a_pointer() {
     let mut page = vec![0; 4096];
     LeafMut::init(&mut page, STAMP).insert(0, b"key", LeafValue::Inline(b"value")).unwrap();
     let at = 4096 - 12 + 1;
-    for kind in [2, 3] {
-        page[at] = kind << 6;
-        let leaf = Leaf::parse(&page, ID).unwrap();
-        assert_eq!(leaf.find(&NoLongKeys, b"key"), Ok(Some(0)));
-        assert_eq!(leaf.value(0).unwrap_err().found, u64::from(kind));
-    }
+    page[at] = 2 << 6;
+    let leaf = Leaf::parse(&page, ID).unwrap();
+    assert_eq!(leaf.find(&NoLongKeys, b"key"), Ok(Some(0)));
+    assert_eq!(leaf.value(0), Ok(LeafValue::Set(b"value")));
+    page[at] = 3 << 6;
+    let error = Leaf::parse(&page, ID).unwrap().value(0).unwrap_err();
+    assert_eq!((error.field, error.found), ("length of the pointer to a value tree", 5));
     page[at] = 1 << 6;
     assert_eq!(Leaf::parse(&page, ID).unwrap().value(0).unwrap_err().field, "overflow pointer length");
 }
