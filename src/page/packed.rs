@@ -198,7 +198,7 @@ mod tests {
             for n in (0..wanted).rev() {
                 assert!(leaf.insert(0, &value(n)).unwrap());
             }
-            assert_eq!(leaf.insert(0, &vec![0; page_size - 32]).unwrap(), false);
+            assert!(!leaf.insert(0, &vec![0; page_size - 32]).unwrap());
             let packed = Packed::parse(&page, PageId(7), width).unwrap();
             assert_eq!((packed.count(), packed.verify()), (wanted, Ok(())));
             assert_eq!(packed.search(&value(wanted / 2)), (wanted / 2, true));

@@ -166,7 +166,7 @@ fn value_of(shape: Shape, number: u64, page_size: usize) -> Vec<u8> {
             let most = page_size / 4 - 24;
             let len = match number % 7 {
                 0 => 3,
-                1 if number % 5 == 0 => most,
+                1 if number.is_multiple_of(5) => most,
                 _ => 8 + (number as usize * 37) % 60,
             };
             let mut value = bytes[2..].to_vec();
