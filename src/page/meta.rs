@@ -282,7 +282,7 @@ impl MetaPage {
             // overflow.
             (self.log.start < 1 << 56, "commit log start"),
             // Lower numbers belong to the catalog and the free-space tree.
-            (self.next_tree >= TreeId::FIRST_TABLE, "next tree id"),
+            ((TreeId::FIRST_TABLE.0..=TreeId::VALUES).contains(&self.next_tree.0), "next tree id"),
         ];
         match checks.iter().find(|(good, _)| !good) {
             Some((_, field)) => Err(MetaPageError::Field(field)),

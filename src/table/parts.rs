@@ -126,7 +126,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     ///     let threads: Vec<_> = points.parts().map(|part| scope.spawn(move || sum_of(part))).collect();
     ///     threads.into_iter().map(|thread| thread.join().expect("no panic")).sum::<mapleaf::Result<u64>>()
     /// })?;
-    /// assert_eq!(sum, (0..10_000).map(|number| number % 7).sum());
+    /// assert_eq!(sum, (0..10_000).map(|number| number % 7).sum::<u64>());
     /// # Ok::<(), mapleaf::Error>(())
     /// ```
     ///

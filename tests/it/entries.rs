@@ -107,7 +107,7 @@ fn refused_values_and_keys_of_an_entry_change_nothing() {
     let db = TestDb::memory(Options::new());
     let txn = db.begin_write().expect("begins");
     let mut table = txn.table(BLOBS).expect("opened");
-    let long = "x".repeat(1001);
+    let long = "x".repeat(mapleaf::MAX_KEY_BYTES + 1);
     let entry = table.entry(&long).expect("looked up");
     let e = entry.or_insert(b"value").expect_err("too long");
     assert_eq!(e.kind(), ErrorKind::TooLarge);

@@ -133,6 +133,46 @@ impl Env {
     }
 }
 
+/// The writer while a transaction begins. If this fails, or panics, it goes back, and forgets what
+/// it has cached.
+struct TakenWriter<'a> {
+    env: &'a Env,
+    /// `None` only when a transaction has it.
+    writer: Option<Box<Writer>>,
+}
+
+impl TakenWriter<'_> {
+    fn of(env: &Env) -> Result<TakenWriter<'_>> {
+        match env.take_writer() {
+            None => Err(Error::usage("the database was opened read-only; open it for writing")),
+            writer => Ok(TakenWriter { env, writer }),
+        }
+    }
+
+    fn writer_mut(&mut self) -> &mut Writer {
+        match &mut self.writer {
+            Some(writer) => writer,
+            None => unreachable!("no transaction has it yet"),
+        }
+    }
+
+    fn into_writer(mut self) -> Box<Writer> {
+        match self.writer.take() {
+            Some(writer) => writer,
+            None => unreachable!("no transaction has it yet"),
+        }
+    }
+}
+
+impl Drop for TakenWriter<'_> {
+    fn drop(&mut self) {
+        if let Some(mut writer) = self.writer.take() {
+            writer.forget();
+            self.env.return_writer(writer);
+        }
+    }
+}
+
 impl RunningTxn {
     /// Begins on the latest state. The caller holds the writer lock. If this fails, it releases the
     /// lock.
@@ -179,8 +219,8 @@ impl RunningTxn {
         env.heed_cache_drops();
         env.mapping.follow().map_err(|e| Error::io("mapping the file", env.path(), e))?;
         env.make_writer()?;
-        let mut writer =
-            env.take_writer().ok_or_else(|| Error::usage("the database was opened read-only; open it for writing"))?;
+        let mut taken = TakenWriter::of(env)?;
+        let writer = taken.writer_mut();
         if writer.based_on != latest.txn {
             writer.forget();
             writer.based_on = latest.txn;
@@ -190,13 +230,8 @@ impl RunningTxn {
         writer.record.begin(env.record_bytes_for(&latest));
         let basis = writer.basis_of(env, latest);
         let begun = writer.cache.begin(&mut writer.pages, &basis);
-        let begun = writer.pages.check_fault(begun);
-        if let Err(e) = begun {
-            writer.forget();
-            env.return_writer(writer);
-            return Err(e);
-        }
-        Ok((writer, basis))
+        writer.pages.check_fault(begun)?;
+        Ok((taken.into_writer(), basis))
     }
 
     /// Returns an error if the transaction is broken, or inherited through `fork`.

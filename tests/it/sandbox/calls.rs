@@ -106,6 +106,7 @@ pub(super) const CALLS: &[Call] = &[
     // The process.
     call!("getpid", libc::SYS_getpid, [], "tells a child after fork", Works),
     call!("getrandom", libc::SYS_getrandom, [], "random numbers", Works),
+    call!("poll", libc::SYS_poll, [], "whether standard descriptors are closed", Works),
     call!("prlimit64", libc::SYS_prlimit64, [], "limits of the process", Works),
     call!("getrusage", libc::SYS_getrusage, [], "notices large folios", Works),
     call!("clone3", libc::SYS_clone3, [], "threads that write or prefault beside a load", Works),
