@@ -20,7 +20,7 @@ fn meta(page_size: u32, txn: u64) -> MetaPage {
         catalog: root(MAX_U48 - 1, 0),
         free_space: root(1 << 33, 1),
         free_list: ExtentPtr { ptr: PagePtr { id: PageId(1 << 40), crc: 9 }, pages: 1 << 34 },
-        next_tree: TreeId(u32::MAX),
+        next_tree: TreeId(TreeId::VALUES),
         log: LogDescriptor {
             first: PageId(1 << 41),
             pages: 1 << 15,
@@ -67,7 +67,7 @@ fn a_meta_page_has_the_documented_bytes() {
     assert_eq!(&page[..16], b"\x89MLF\r\n\x1a\n\x01\0\0\0\0\x10\0\0");
     assert_eq!(&page[32..50], b"0123456789abcdef\x02\x01");
     assert_eq!(&page[64..88], b"\xfe\xff\xff\xff\xff\xff\x01\0\xad\xde\x03\0\xf8\xff\xff\xff\xff\xff\xff\xff\0\0\0\0");
-    assert_eq!(&page[112..132], b"\0\0\0\0\0\x01\x09\0\0\0\0\0\0\0\x04\0\xff\xff\xff\xff");
+    assert_eq!(&page[112..132], b"\0\0\0\0\0\x01\x09\0\0\0\0\0\0\0\x04\0\0\0\0\x80");
     assert_eq!(&page[168..176], b"\xcd\xab\0\0\0\0\0\0");
 }
 
