@@ -71,7 +71,7 @@ pub(crate) struct Env {
     core: Arc<Core>,
     /// The options of the first opening, which hold for all handles.
     pub(crate) opened: OpenSpec,
-    pub(crate) readers: Readers,
+    pub(crate) readers: Arc<Readers>,
     /// Flat indexes that readers have built.
     pub(crate) flat_indexes: Arc<FlatIndexes>,
     writer: Mutex<Option<Box<Writer>>>,
@@ -105,7 +105,7 @@ pub(crate) struct EnvParts {
 
 impl Env {
     pub(crate) fn new(parts: EnvParts, mapping: Mapping) -> Env {
-        let readers = Readers::new(&parts.live, parts.lock.as_ref());
+        let readers = Arc::new(Readers::new(&parts.live, parts.lock.as_ref()));
         let core = Core::new(
             parts.path,
             &parts.meta,
@@ -113,9 +113,11 @@ impl Env {
             mapping,
             (parts.live, parts.lock),
         );
+        let (core, flat_indexes) = (Arc::new(core), FlatIndexes::new(parts.opened.index_memory));
+        flat_indexes.builder.serve(&core, &readers);
         Env {
-            core: Arc::new(core),
-            flat_indexes: Arc::new(FlatIndexes::new(parts.opened.index_memory)),
+            core,
+            flat_indexes: Arc::new(flat_indexes),
             opened: parts.opened,
             readers,
             writer: Mutex::new(None),
@@ -373,7 +375,8 @@ impl Drop for Env {
             // does not have this environment.
             return;
         }
-        // Ends the environment's thread first, so that only this thread has the core.
+        // Ends the threads first, so that only this one has the core.
+        self.flat_indexes.builder.end();
         drop(self.background.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         let gate = self.close();
         let Some(core) = Arc::get_mut(&mut self.core) else { return };

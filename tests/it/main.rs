@@ -24,6 +24,8 @@ mod edits;
 mod entries;
 mod exhaustive;
 mod faults;
+#[cfg(target_arch = "x86_64")]
+mod flat_indexes;
 mod folios;
 mod forced_orders;
 mod fork;

@@ -9,8 +9,11 @@
 //! All flat indexes together take no more memory than [`FlatIndexes::limit`], but for those of
 //! older states that readers still use.
 //!
+//! Small flat indexes are built by the reader that needs them, large ones by a thread of their own
+//! (`index_builder`).
+//!
 //! Invariants:
-//!   SHARE-1  one thread builds at a time. The other threads search without a flat index meanwhile,
+//!   SHARE-1  one thread builds at a time. The other readers search without a flat index meanwhile,
 //!            and ask again later.
 //!   SHARE-2  a shared flat index was built from the root of the caller, in the state of the
 //!            caller.
@@ -20,20 +23,22 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use crate::hooks;
 use crate::ids::{TreeId, TxnId};
 use crate::page::meta::TreeRoot;
 use crate::tree::{FlatIndex, BYTES_PER_PAGE};
+use crate::txn::read::index_builder::IndexBuilder;
 
 /// A flat index is built from the state of this txn, this root, and at most so many pages.
-type Source = (TxnId, TreeRoot, usize);
+pub(super) type Source = (TxnId, TreeRoot, usize);
 
 /// The flat indexes that were built, some of which may have been freed since.
 #[derive(Debug, Default)]
-struct BuiltIndexes {
-    by_source: HashMap<Source, Weak<FlatIndex>>,
+pub(super) struct BuiltIndexes {
+    /// `None`: the tree gains nothing by a flat index.
+    by_source: HashMap<Source, Option<Weak<FlatIndex>>>,
     /// The newest flat index of the leaves of some tables, the one used last at the end.
     newest: Vec<Newest>,
     /// `remove_freed` does nothing before the map has so many items.
@@ -52,6 +57,12 @@ struct Newest {
 const NEWEST_MAX: usize = 8;
 
 impl BuiltIndexes {
+    /// The newest flat index of the leaves of a table, with the txn of its state.
+    pub(super) fn newest(&self, tree: TreeId) -> Option<(TxnId, Arc<FlatIndex>)> {
+        let newest = self.newest.iter().find(|newest| newest.tree == tree)?;
+        Some((newest.txn, Arc::clone(&newest.flat_index)))
+    }
+
     /// Keeps a flat index of the leaves of a table, unless there is one of a later state.
     fn keep(&mut self, tree: TreeId, txn: TxnId, flat_index: &Arc<FlatIndex>) {
         if flat_index.level() > 0 || self.newest.iter().any(|newest| newest.tree == tree && newest.txn > txn) {
@@ -64,6 +75,14 @@ impl BuiltIndexes {
         self.newest.push(Newest { tree, txn, flat_index: Arc::clone(flat_index) });
     }
 
+    /// What is known of the flat index of this source, as [`FlatIndexes::get`] returns it.
+    fn find(&self, source: &Source) -> Option<Option<Arc<FlatIndex>>> {
+        match self.by_source.get(source)? {
+            Some(flat_index) => flat_index.upgrade().map(Some),
+            None => Some(None),
+        }
+    }
+
     /// Removes freed flat indexes whenever the map has doubled. So each insertion pays for a
     /// constant number of removals.
     fn remove_freed(&mut self) {
@@ -72,7 +91,7 @@ impl BuiltIndexes {
         }
         self.by_source.retain(|_, flat_index| {
             hooks::count_step();
-            flat_index.strong_count() > 0
+            flat_index.as_ref().is_some_and(|flat_index| flat_index.strong_count() > 0)
         });
         self.remove_at = (2 * self.by_source.len()).max(REMOVE_AT_MIN);
     }
@@ -89,6 +108,7 @@ pub(crate) struct FlatIndexes {
     used: Arc<AtomicUsize>,
     /// The option, if it was given.
     limit: Option<u64>,
+    pub(crate) builder: IndexBuilder,
 }
 
 /// The part of a file that flat indexes may take by default, and the least.
@@ -126,37 +146,56 @@ impl FlatIndexes {
         }
     }
 
-    /// The newest flat index of the leaves of a table.
-    pub(crate) fn newest(&self, tree: TreeId) -> Option<Arc<FlatIndex>> {
-        let built = self.try_built()?;
-        let newest = built.newest.iter().find(|newest| newest.tree == tree)?;
-        Some(Arc::clone(&newest.flat_index))
+    /// The lock, after other threads have built.
+    pub(super) fn lock(&self) -> MutexGuard<'_, BuiltIndexes> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the flat index of a tree in the state of `txn`, of at most `pages_max` pages. If no
-    /// thread has built it, `build` does. Returns `None` while another thread builds one, and
-    /// `Some(None)` if the tree gains nothing by a flat index.
+    /// The newest flat index of the leaves of a table, with the txn of its state. `None` also while
+    /// another thread builds.
+    pub(crate) fn newest(&self, tree: TreeId) -> Option<(TxnId, Arc<FlatIndex>)> {
+        self.try_built()?.newest(tree)
+    }
+
+    /// The flat index of a tree in the state of `txn`, of at most `pages_max` pages, if it was
+    /// built; `Some(None)` if the tree gains nothing by one. `None` also while another thread
+    /// builds.
+    pub(crate) fn find(&self, txn: TxnId, root: &TreeRoot, pages_max: usize) -> Option<Option<Arc<FlatIndex>>> {
+        self.try_built()?.find(&(txn, *root, pages_max))
+    }
+
+    /// As [`FlatIndexes::find`]. If no thread has built the flat index, `build` does. `build`
+    /// returns `None` if another attempt may succeed.
     pub(crate) fn get(
         &self,
         txn: TxnId,
         root: &TreeRoot,
         pages_max: usize,
-        build: impl FnOnce() -> Option<FlatIndex>,
+        build: impl FnOnce() -> Option<Option<FlatIndex>>,
     ) -> Option<Option<Arc<FlatIndex>>> {
         let mut built = self.try_built()?;
+        self.get_locked(&mut built, (txn, *root, pages_max), build)
+    }
+
+    /// [`FlatIndexes::get`] under the lock.
+    pub(super) fn get_locked(
+        &self,
+        built: &mut BuiltIndexes,
+        source: Source,
+        build: impl FnOnce() -> Option<Option<FlatIndex>>,
+    ) -> Option<Option<Arc<FlatIndex>>> {
         hooks::count_step();
-        let source = (txn, *root, pages_max);
-        if let Some(shared) = built.by_source.get(&source).and_then(Weak::upgrade) {
-            return Some(Some(shared));
+        if let Some(shared) = built.find(&source) {
+            return Some(shared);
         }
-        let flat_index = build().map(|mut flat_index| {
+        let flat_index = build()?.map(|mut flat_index| {
             flat_index.charge(&self.used);
             Arc::new(flat_index)
         });
+        built.remove_freed();
+        built.by_source.insert(source, flat_index.as_ref().map(Arc::downgrade));
         if let Some(flat_index) = &flat_index {
-            built.remove_freed();
-            built.by_source.insert(source, Arc::downgrade(flat_index));
-            built.keep(root.tree, txn, flat_index);
+            built.keep(source.1.tree, source.0, flat_index);
         }
         Some(flat_index)
     }
@@ -170,11 +209,12 @@ mod tests {
     fn a_flat_index_is_built_once_for_a_state_and_by_one_thread_at_a_time() {
         let (flat_indexes, root) = (FlatIndexes::default(), TreeRoot::default());
         let other = TreeRoot { height: 2, ..root };
-        let first = flat_indexes.get(TxnId(7), &root, 10, || Some(FlatIndex::default())).unwrap().unwrap();
+        let first = flat_indexes.get(TxnId(7), &root, 10, || Some(Some(FlatIndex::default()))).unwrap().unwrap();
         let again = flat_indexes.get(TxnId(7), &root, 10, || panic!("it was built before")).unwrap().unwrap();
         assert!(Arc::ptr_eq(&first, &again));
         for (txn, root, pages_max) in [(8, &root, 10), (7, &other, 10), (7, &root, 11)] {
-            let made = flat_indexes.get(TxnId(txn), root, pages_max, || Some(FlatIndex::default())).unwrap().unwrap();
+            let made =
+                flat_indexes.get(TxnId(txn), root, pages_max, || Some(Some(FlatIndex::default()))).unwrap().unwrap();
             assert!(!Arc::ptr_eq(&first, &made));
         }
         flat_indexes.get(TxnId(9), &root, 10, || {
@@ -196,7 +236,7 @@ mod tests {
             let (flat_indexes, before) = (FlatIndexes::default(), hooks::steps());
             let get = |tree| {
                 flat_indexes.get(TxnId(tree % 7), &TreeRoot { entries: tree, ..TreeRoot::default() }, 10, || {
-                    Some(FlatIndex::default())
+                    Some(Some(FlatIndex::default()))
                 })
             };
             let held: Vec<_> = (0..count).chain(0..count).map(get).collect();

@@ -37,11 +37,13 @@
 //! slot          ReaderSlot, SlotCache: what a slot keeps for its next reader
 //! open_table    tables that a slot has opened, cached for later transactions of the same state
 //! flat_indexes  flat indexes that all readers of a database share
+//! index_builder the thread that builds large flat indexes
 //! ```
 //!
 //! Failure: `Poisoned`, `Busy`, `Corrupt` from the catalog.
 
 pub(crate) mod flat_indexes;
+mod index_builder;
 pub(crate) mod open_table;
 mod reader_pages;
 pub(crate) mod readers;

@@ -6,16 +6,16 @@
 //! have opened. No other reader uses this cache, and it is dropped when the slot changes to another
 //! state.
 //!
-//! A cached table also has the flat index of its tree. Each step of `LOOKUPS_BEFORE` builds a
-//! larger one, down to the leaves if there are not too many. If another state of the table has had
-//! one of the leaves, it is renewed instead, after few lookups.
+//! A cached table also has the flat index of its tree. After some lookups it builds a small one,
+//! and after some more it asks a thread for one of the leaves (`index_builder`). If another state
+//! of the table has had one of the leaves, it is renewed instead. No lookup waits for a thread.
 //!
 //! Invariants:
 //!   TABLE-1  a cached table belongs to the state of its txn. States do not change.
 //!
 //! Failure: errors of the catalog are not cached.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::catalog::{Asked, TableRecord, TableSpec};
@@ -31,13 +31,23 @@ use crate::txn::read::flat_indexes::FlatIndexes;
 /// Tables that a slot caches.
 const TABLES_MAX: usize = 8;
 
-/// Lookups of a table before it builds a flat index of at most as many pages as `PAGES_MAX` says
-/// for this step. So many descents have taken longer than the build does.
-const LOOKUPS_BEFORE: [u32; STEPS] = [1 << 12, 1 << 16, 1 << 18, 1 << 20];
-const STEPS: usize = PAGES_MAX.len();
-/// A flat index is renewed after one lookup for so many of its pages: a lookup gains about a
-/// microsecond by it, and renewing takes some nanoseconds for each page.
-const PAGES_PER_LOOKUP: usize = 64;
+/// The flat indexes of a table: a small one, and the largest one that is allowed.
+const STEPS: usize = 2;
+/// The most pages of a small flat index. A reader builds or renews it in less than the time in
+/// which it reads a page from the disk.
+const SMALL_PAGES_MAX: usize = PAGES_MAX[0];
+/// The most pages that a reader renews by itself: copying them takes no longer.
+const COPIED_PAGES_MAX: usize = PAGES_MAX[1];
+pub(super) const LARGE_PAGES_MAX: usize = PAGES_MAX[PAGES_MAX.len() - 1];
+/// Lookups before a small flat index is built. So many descents have taken longer than that.
+const LOOKUPS_BEFORE: u32 = 1 << 10;
+/// A large flat index is built or renewed after one lookup for so many of its pages: a lookup gains
+/// up to a microsecond by it, and building takes some tens of nanoseconds for each page.
+const PAGES_PER_LOOKUP: u64 = 64;
+/// The fewest lookups between two attempts.
+const LOOKUPS_BETWEEN: u32 = 1 << 7;
+/// If no thread can be started: lookups before a reader builds a large flat index by itself.
+const LOOKUPS_BEFORE_ALONE: u32 = 1 << 16;
 
 /// Returns the name of a codec.
 type CodecName = fn() -> String;
@@ -58,16 +68,17 @@ pub(crate) struct OpenTable {
     flat_indexes: Arc<FlatIndexes>,
     /// Lookups before the last step was taken. Not exact: threads may overwrite each other's count.
     lookups: AtomicU32,
-    /// After so many lookups, the flat index of another state is renewed. `u32::MAX`: there is
-    /// none.
-    renew_at: AtomicU32,
+    /// After so many lookups, the next step is tried.
+    next_at: AtomicU32,
+    /// The flat index of another state could not be renewed.
+    renewal_failed: AtomicBool,
 }
 
 impl OpenTable {
     fn new(name: &str, txn: TxnId, record: Option<TableRecord>, flat_indexes: &Arc<FlatIndexes>) -> OpenTable {
         let root = record.as_ref().map_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE), |record| record.root);
         let newest = flat_indexes.newest(root.tree).filter(|_| record.is_some());
-        let renew_at = newest.map_or(u32::MAX, |newest| (newest.page_count() / PAGES_PER_LOOKUP) as u32);
+        let next_at = newest.map_or(LOOKUPS_BEFORE, |(_, newest)| lookups_for(newest.page_count() as u64));
         OpenTable {
             root,
             name: name.into(),
@@ -77,7 +88,8 @@ impl OpenTable {
             made: [const { OnceLock::new() }; STEPS],
             flat_indexes: Arc::clone(flat_indexes),
             lookups: AtomicU32::new(0),
-            renew_at: AtomicU32::new(renew_at),
+            next_at: AtomicU32::new(next_at),
+            renewal_failed: AtomicBool::new(false),
         }
     }
 
@@ -116,57 +128,120 @@ impl OpenTable {
     fn count(&self, pages: &SnapshotPages, keys: u32) -> Option<&FlatIndex> {
         let lookups = self.lookups.load(Ordering::Relaxed).saturating_add(keys);
         self.lookups.store(lookups, Ordering::Relaxed);
-        if lookups >= self.renew_at.load(Ordering::Relaxed) {
-            self.renew(pages);
-        } else if let Some(step) = self.made.iter().position(|made| made.get().is_none()) {
-            if lookups >= LOOKUPS_BEFORE[step] {
-                self.make(pages, step);
-            }
+        if lookups >= self.next_at.load(Ordering::Relaxed) {
+            let next_at = self.advance(pages, lookups);
+            self.next_at.store(next_at, Ordering::Relaxed);
         }
         self.made.iter().rev().find_map(OnceLock::get)?.as_deref()
     }
 
-    /// Renews the flat index of another state, unless another thread is building one.
+    /// Tries the next step. Returns after how many lookups it is to be tried again.
     #[cold]
     #[inline(never)]
-    fn renew(&self, pages: &SnapshotPages) {
-        let Some(old) = self.flat_indexes.newest(self.root.tree).filter(|_| pages.all_served()) else { return };
-        let left = self.flat_indexes.pages_left(file_bytes(pages), old.bytes());
-        let renew = || old.renew(Tree::new(pages, &self.root), left.min(PAGES_MAX[STEPS - 1])).unwrap_or(None);
-        let Some(made) = self.flat_indexes.get(self.txn, &self.root, PAGES_MAX[STEPS - 1], renew) else { return };
-        // If it cannot be renewed, it is built from nothing.
-        self.renew_at.store(u32::MAX, Ordering::Relaxed);
-        if made.is_some() {
-            self.made.iter().for_each(|step| {
-                step.get_or_init(|| made.clone());
-            });
+    fn advance(&self, pages: &SnapshotPages, lookups: u32) -> u32 {
+        let again = later(lookups);
+        if !pages.all_served() {
+            return again;
+        }
+        if let Some(shared) = self.flat_indexes.find(self.txn, &self.root, LARGE_PAGES_MAX) {
+            return self.set_last(shared);
+        }
+        if let Some(newest) = self.newest() {
+            return self.renew_or_ask(pages, newest, lookups);
+        }
+        if self.made[0].get().is_none() {
+            return self.make_small(pages).unwrap_or(again);
+        }
+        self.ask(pages, lookups)
+    }
+
+    /// The flat index of another state that may be renewed.
+    fn newest(&self) -> Option<(TxnId, Arc<FlatIndex>)> {
+        match self.renewal_failed.load(Ordering::Relaxed) {
+            true => None,
+            false => self.flat_indexes.newest(self.root.tree),
         }
     }
 
-    /// Builds the flat index of a step, unless another thread is building one.
-    #[cold]
-    #[inline(never)]
-    fn make(&self, pages: &SnapshotPages, step: usize) {
-        if !pages.all_served() {
-            return;
-        }
-        let smaller = self.made[..step].last().and_then(|made| made.get()?.clone());
-        let left = self.flat_indexes.pages_left(file_bytes(pages), smaller.as_ref().map_or(0, |made| made.bytes()));
-        // Ignore damage here: a lookup that meets it reports it.
-        let build = || FlatIndex::build(Tree::new(pages, &self.root), PAGES_MAX[step].min(left)).unwrap_or(None);
-        let Some(made) = self.flat_indexes.get(self.txn, &self.root, PAGES_MAX[step], build) else { return };
+    /// Sets the last step, and those before it. No further step is tried.
+    fn set_last(&self, made: Option<Arc<FlatIndex>>) -> u32 {
         // A smaller flat index may be worth using if a larger one is not.
-        let made = made.or(smaller);
-        // Below the leaves there is nothing more to make flat.
-        let is_last = made.as_ref().is_some_and(|flat_index| flat_index.level() == 0);
-        for made_then in &self.made[step..=if is_last { STEPS - 1 } else { step }] {
-            made_then.get_or_init(|| made.clone());
+        let made = made.or_else(|| self.made[0].get()?.clone());
+        self.made.iter().for_each(|step| {
+            step.get_or_init(|| made.clone());
+        });
+        u32::MAX
+    }
+
+    /// Renews the flat index of another state, or asks the builder to do so. The builder serves the
+    /// published state, so the reader of an older one renews by itself.
+    fn renew_or_ask(&self, pages: &SnapshotPages, (txn, old): (TxnId, Arc<FlatIndex>), lookups: u32) -> u32 {
+        let is_large = old.page_count() > COPIED_PAGES_MAX;
+        if is_large && self.txn > txn && self.flat_indexes.ask(&self.name) {
+            return later(lookups);
         }
+        let left = self.flat_indexes.pages_left(file_bytes(pages), old.bytes());
+        let renew = || {
+            let made = old.renew(Tree::new(pages, &self.root), left.min(LARGE_PAGES_MAX)).unwrap_or(None);
+            // Then it is built from nothing.
+            self.renewal_failed.store(made.is_none(), Ordering::Relaxed);
+            made.map(Some)
+        };
+        let made = self.flat_indexes.get(self.txn, &self.root, LARGE_PAGES_MAX, renew);
+        made.map_or_else(|| later(lookups), |made| self.set_last(made))
+    }
+
+    /// Builds a small flat index, unless another thread is building one: of the leaves, if there
+    /// are few, else of a level above them.
+    fn make_small(&self, pages: &SnapshotPages) -> Option<u32> {
+        let made = self.build(pages, SMALL_PAGES_MAX, 0)?;
+        // Below the leaves there is nothing more to make flat.
+        if made.as_ref().is_none_or(|made| made.level() == 0) {
+            return Some(self.set_last(made));
+        }
+        self.made[0].get_or_init(|| made);
+        Some(lookups_for(self.pages_estimate(pages)))
+    }
+
+    /// Asks the builder for a large flat index. Builds it if there can be no such thread, after
+    /// more lookups.
+    fn ask(&self, pages: &SnapshotPages, lookups: u32) -> u32 {
+        let again = later(lookups);
+        let alone_at = u32::try_from(self.pages_estimate(pages)).unwrap_or(u32::MAX).max(LOOKUPS_BEFORE_ALONE);
+        if self.flat_indexes.ask(&self.name) || lookups < alone_at {
+            return again;
+        }
+        let replaced = self.made[0].get().and_then(|made| Some(made.as_ref()?.bytes())).unwrap_or(0);
+        self.build(pages, LARGE_PAGES_MAX, replaced).map_or(again, |made| self.set_last(made))
+    }
+
+    /// Builds a flat index that replaces one of so many bytes. `None` while another thread builds.
+    fn build(&self, pages: &SnapshotPages, pages_max: usize, replaced: usize) -> Option<Option<Arc<FlatIndex>>> {
+        let left = self.flat_indexes.pages_left(file_bytes(pages), replaced);
+        // Ignore damage here: a lookup that meets it reports it.
+        let build = || FlatIndex::build(Tree::new(pages, &self.root), pages_max.min(left)).unwrap_or(None);
+        self.flat_indexes.get(self.txn, &self.root, pages_max, || Some(build()))
+    }
+
+    /// No less than the number of leaves, if the file is not damaged.
+    fn pages_estimate(&self, pages: &SnapshotPages) -> u64 {
+        self.root.entries.min(pages.page_count())
     }
 }
 
+/// Lookups before a flat index of so many pages is built or renewed.
+fn lookups_for(pages: u64) -> u32 {
+    u32::try_from(pages / PAGES_PER_LOOKUP).unwrap_or(u32::MAX)
+}
+
+/// When to try again after so many lookups. The distance grows with them, so attempts that never
+/// succeed cost little.
+fn later(lookups: u32) -> u32 {
+    lookups.saturating_add(lookups / 8).saturating_add(LOOKUPS_BETWEEN)
+}
+
 /// Bytes of the pages of a state.
-fn file_bytes(pages: &SnapshotPages) -> u64 {
+pub(super) fn file_bytes(pages: &SnapshotPages) -> u64 {
     pages.page_count() * pages.page_size() as u64
 }
 

@@ -25,6 +25,7 @@ use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::sys::clock;
 use crate::tree::{self, Cursor, Tree};
+use crate::txn::core::Core;
 use crate::txn::env::Env;
 use crate::txn::live::layout::READER_PAGE_BYTES;
 use crate::txn::read::open_table::OpenTable;
@@ -130,10 +131,12 @@ impl Env {
     fn no_room_for_readers(&self, e: io::Error) -> Error {
         Error::io("making room for readers in the lock file", self.path(), e).with_wanted(READER_PAGE_BYTES)
     }
+}
 
+impl Core {
     /// Makes a slot, which shows `txn`, one of the published state.
     #[inline(always)]
-    fn show_published(&self, slot: &mut CellOwner<PooledSlot, SlotCache>, mut txn: TxnId) -> Result<()> {
+    pub(super) fn show_published<K>(&self, slot: &mut CellOwner<K, SlotCache>, mut txn: TxnId) -> Result<()> {
         let live = &self.live;
         // Mostly this txn is still the published one, and the cache of the slot belongs to it.
         while !slot.is_of(txn) || !live.is_published(txn) {
