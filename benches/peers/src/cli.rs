@@ -33,6 +33,8 @@ pub(crate) enum Measure {
     ColdScan,
     ColdFolios,
     ColdSmall,
+    FioRandom,
+    FioSequential,
     Compact,
     Ycsb,
     Processes,
@@ -63,6 +65,8 @@ const MEASURES: &[(&str, Measure, &str)] = &[
     ("cold-scan", Measure::ColdScan, "full scan, the same"),
     ("cold-folios", Measure::ColdFolios, "pages written to the device per page changed, after cold reads"),
     ("cold-small", Measure::ColdSmall, "random gets under a memory limit of a quarter of the file"),
+    ("fio-random", Measure::FioRandom, "batches of 1,000 random keys, cold, beside fio (in neither run nor all)"),
+    ("fio-sequential", Measure::FioSequential, "full scans, cold, beside fio (in neither run nor all)"),
     ("compact", Measure::Compact, "length of the file after compaction"),
     ("ycsb", Measure::Ycsb, "YCSB workloads A to F, each operation a transaction, writes durable"),
     ("processes", Measure::Processes, "several processes that share a file (in neither run nor all); see --part"),
@@ -89,6 +93,10 @@ pub(crate) struct Options {
     /// All measures: those that the kind of keys hardly changes are taken with the first kind alone.
     everything: bool,
 }
+
+/// In neither `run` nor `all`: part of another measure, or with needs of its own.
+const SEPARATE: &[Measure] =
+    &[Measure::Commits, Measure::Processes, Measure::FioRandom, Measure::FioSequential];
 
 /// What the kind of keys decides.
 const BY_KEYS: &[Measure] = &[
@@ -188,7 +196,7 @@ pub(crate) fn parse(args: &[String]) -> Res<Options> {
 fn measures(name: &str) -> Res<Vec<Measure>> {
     let all = MEASURES.iter().map(|&(_, measure, _)| measure);
     if matches!(name, "run" | "all") {
-        return Ok(all.filter(|measure| !matches!(measure, Measure::Commits | Measure::Processes)).collect());
+        return Ok(all.filter(|measure| !SEPARATE.contains(measure)).collect());
     }
     match MEASURES.iter().find(|(known, ..)| *known == name) {
         Some(&(_, measure, _)) => Ok(vec![measure]),

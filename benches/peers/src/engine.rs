@@ -215,7 +215,14 @@ pub(crate) fn all() -> Vec<Engine> {
             name: "lmdb-nordahead",
             about: "LMDB with MDB_NORDAHEAD: the kernel reads nothing ahead",
             default: true,
-            part: Part::Only(&[Measure::ColdGet, Measure::ColdMulti, Measure::ColdScan, Measure::ColdSmall]),
+            part: Part::Only(&[
+                Measure::ColdGet,
+                Measure::ColdMulti,
+                Measure::ColdScan,
+                Measure::ColdSmall,
+                Measure::FioRandom,
+                Measure::FioSequential,
+            ]),
             opener: lmdb::open_no_read_ahead,
         },
         #[cfg(feature = "libmdbx")]

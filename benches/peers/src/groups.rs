@@ -44,6 +44,20 @@ const GROUPS: &[Group] = &[
         ids: &["cold_first", "cold_gets", "cold_multi", "cold_scan", "cold_small", "open"],
     },
     Group {
+        file: "device",
+        title: "Cold reads beside fio",
+        ids: &[
+            "fio_first",
+            "fio_first_lmdb",
+            "fio_multi",
+            "fio_multi_lmdb",
+            "fio_scan",
+            "fio_scan_lmdb",
+            "fio_packed",
+            "fio_packed_lmdb",
+        ],
+    },
+    Group {
         file: "processes",
         title: "Several processes",
         ids: &[

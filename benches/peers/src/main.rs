@@ -22,7 +22,7 @@ mod workload;
 
 use cli::Measure;
 use measure::{
-    cold, commits, compaction, device, large, limited, load, memory, opening, processes, reading, ycsb, Run,
+    beside_fio, cold, commits, compaction, device, large, limited, load, memory, opening, processes, reading, ycsb, Run,
 };
 use report::Figure;
 use std::path::Path;
@@ -150,6 +150,8 @@ fn take(run: &Run<'_>, measure: Measure) -> Res<Vec<Figure>> {
         Measure::ColdScan => vec![cold::scan(run)?],
         Measure::ColdFolios => cold::folios(run)?,
         Measure::ColdSmall => vec![limited::gets(run)?],
+        Measure::FioRandom => beside_fio::random(run)?,
+        Measure::FioSequential => beside_fio::sequential(run)?,
         Measure::Compact => compaction::sizes(run)?,
         Measure::Ycsb => ycsb::all(run)?,
         Measure::Processes => processes::figures(run)?,

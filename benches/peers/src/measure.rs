@@ -1,5 +1,6 @@
 //! The measurements, and what they share: one run's files and the order in which engines take turns.
 
+pub(crate) mod beside_fio;
 pub(crate) mod cold;
 pub(crate) mod commits;
 pub(crate) mod compaction;

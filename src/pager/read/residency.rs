@@ -10,9 +10,16 @@
 //! Failure: [`Error::Fault`] from [`FirstTouch::bring`], for a page that cannot be read.
 
 use crate::error::{Error, Result};
-use crate::ids::PageId;
+use crate::ids::{PageId, PagePtr};
 use crate::mapping::{ReadMap, CHUNK_BYTES};
-use crate::pager::read::snapshot_pages::{extent_range, SnapshotPages};
+use crate::pager::read::snapshot_pages::{beyond_end, extent_range, verify_first_touch, SnapshotPages};
+use crate::pager::PageRead as _;
+
+/// Bytes of pages that [`Residency::load`] has requested and not yet read: as many requests as a
+/// queue of the kernel has by default (256). Further requests would only wait for a place in it.
+const IN_FLIGHT_BYTES: usize = 1 << 20;
+/// Pages that [`Residency::load`] looks at to find out whether any of them is cold.
+const SAMPLED: usize = 8;
 
 /// Whether pages are in memory, and how to bring them there.
 pub(crate) trait Residency {
@@ -45,6 +52,12 @@ pub(crate) trait Residency {
 
     /// Starts reading several pages that will be needed soon, without waiting. Sorts `ids`.
     fn request(&self, _ids: &mut [PageId], _around: Around) {}
+
+    /// Reads and verifies several pages: requests many at a time, in their order in the file, and
+    /// verifies each while the disk reads the ones after it. Sorts `ptrs`. Pages that cannot be
+    /// read stay unverified: the next read of them reports it. May only request them, if all seem
+    /// to be in memory.
+    fn load(&self, _ptrs: &mut Vec<PagePtr>, _around: Around) {}
 
     /// The pages of the committed state, for callers that release memory; `None` if no memory can
     /// be released.
@@ -116,6 +129,27 @@ impl Residency for SnapshotPages {
         });
     }
 
+    fn load(&self, ptrs: &mut Vec<PagePtr>, around: Around) {
+        ptrs.sort_unstable_by_key(|ptr| ptr.id);
+        ptrs.dedup_by_key(|ptr| ptr.id);
+        let mut ids: Vec<PageId> = ptrs.iter().map(|ptr| ptr.id).collect();
+        let mut sample = ids.iter().step_by(ids.len().div_ceil(SAMPLED).max(1));
+        if sample.all(|id| self.is_resident(*id, 1)) {
+            return self.request(&mut ids, around);
+        }
+        let in_flight = (IN_FLIGHT_BYTES >> self.page_shift()).max(2);
+        let mut requested = 0;
+        for (at, ptr) in ptrs.iter().enumerate() {
+            if requested < ids.len() && requested - at <= in_flight / 2 {
+                let until = ids.len().min(at + in_flight);
+                self.request(&mut ids[requested..until], around);
+                requested = until;
+            }
+            // The reader of the page reports the error.
+            let _later = self.load_requested(*ptr);
+        }
+    }
+
     fn snapshot(&self) -> Option<SnapshotPages> {
         Some(self.clone())
     }
@@ -124,14 +158,29 @@ impl Residency for SnapshotPages {
 impl SnapshotPages {
     /// Brings a page or an extent into memory before its first touch.
     pub(crate) fn bring(&self, id: PageId, len: usize) -> Result<()> {
-        let first_touch = FirstTouch {
+        self.first_touch_of(id, len).bring()
+    }
+
+    fn first_touch_of(&self, id: PageId, len: usize) -> FirstTouch<'_> {
+        FirstTouch {
             read_map: self.read_map(),
             offset: id.0 << self.page_shift(),
             len,
             is_extent: len > 1 << self.page_shift(),
             end: self.end_bytes(),
-        };
-        first_touch.bring()
+        }
+    }
+
+    /// Waits for a page that was requested, and verifies it.
+    fn load_requested(&self, ptr: PagePtr) -> Result<()> {
+        let range = extent_range(ptr.id, 1, self.page_count(), self.page_shift());
+        let bytes = range.and_then(|(offset, len)| self.read_map().bytes(offset, len));
+        let bytes = bytes.ok_or_else(|| beyond_end(ptr.id, 1, self.page_count()))?;
+        self.first_touch_of(ptr.id, bytes.len()).bring_requested()?;
+        if self.page_fast(ptr).is_none() {
+            verify_first_touch(self.read_map(), ptr, bytes)?;
+        }
+        Ok(())
     }
 
     /// Tells the kernel that extents are not needed soon. It drops them from memory unless another
@@ -171,13 +220,8 @@ impl FirstTouch<'_> {
         } else if read_map.has_fault_guard() && ahead.was_loaded(offset, end) {
             return Ok(());
         } else if ahead.touch(offset, end) {
-            let chunk = ahead.chunk_to_load(offset, end).filter(|_| read_map.has_fault_guard());
-            if let Some(from) = chunk {
-                let all = read_map.probe(from, CHUNK_BYTES as usize).is_ok();
-                ahead.note_loaded(offset, all);
-                if all {
-                    return Ok(());
-                }
+            if self.load_chunk() {
+                return Ok(());
             }
         } else {
             // A page that is requested first arrives sooner than one that only `probe` reads (60 us
@@ -185,6 +229,29 @@ impl FirstTouch<'_> {
             ahead.request(offset, len as u64);
         }
         read_map.probe(offset, len)
+    }
+
+    /// Brings a page into memory that was requested.
+    fn bring_requested(&self) -> Result<()> {
+        let FirstTouch { read_map, offset, len, end, .. } = *self;
+        let ahead = read_map.ahead();
+        let is_loaded = read_map.has_fault_guard() && ahead.was_loaded(offset, end);
+        if is_loaded || (ahead.was_examined(offset) && self.load_chunk()) {
+            return Ok(());
+        }
+        read_map.probe(offset, len)
+    }
+
+    /// Loads the chunk of the page, if that is worth while. Returns whether it was loaded.
+    fn load_chunk(&self) -> bool {
+        let (read_map, ahead) = (self.read_map, self.read_map.ahead());
+        let chunk = ahead.chunk_to_load(self.offset, self.end).filter(|_| read_map.has_fault_guard());
+        let loaded = chunk.is_some_and(|from| {
+            let all = read_map.probe(from, CHUNK_BYTES as usize).is_ok();
+            ahead.note_loaded(self.offset, all);
+            all
+        });
+        loaded
     }
 }
 
@@ -204,7 +271,84 @@ fn joined(mut extents: impl Iterator<Item = (PageId, u64)>, mut emit: impl FnMut
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write as _;
+
     use super::*;
+    use crate::mapping::{MapOptions, Mapping};
+    use crate::page::checksum;
+    use crate::testing::{cached_pages, drop_page_cache};
+
+    const PAGE_SIZE: usize = 4096;
+    /// More pages than are requested at a time.
+    const PAGES: u64 = 3 * (IN_FLIGHT_BYTES / PAGE_SIZE) as u64;
+
+    /// A file of pages and the pointers to them. The bytes of the page `damaged` do not match its
+    /// pointer.
+    fn file_with(damaged: PageId) -> (File, Vec<PagePtr>) {
+        let mut file = tempfile::tempfile().expect("a file");
+        let mut ptrs = Vec::new();
+        file.write_all(&[0; 2 * PAGE_SIZE]).expect("written");
+        for id in (2..PAGES).map(PageId) {
+            let mut page = vec![(id.0 % 200) as u8 | 8; PAGE_SIZE];
+            let crc = checksum::seal(&mut page);
+            page[PAGE_SIZE - 1] ^= u8::from(id == damaged);
+            file.write_all(&page).expect("written");
+            ptrs.push(PagePtr { id, crc });
+        }
+        file.sync_all().expect("flushed");
+        (file, ptrs)
+    }
+
+    /// The pages of the file, of which none is in memory; `None` if the file system has no disk.
+    fn cold(file: &File) -> Option<SnapshotPages> {
+        if !drop_page_cache(file).expect("dropped") || cached_pages(file).expect("counted") > 0 {
+            println!("skipped: files for tests stay in memory");
+            return None;
+        }
+        Some(opened(file))
+    }
+
+    /// The pages of the file in a mapping of its own, so that none is verified.
+    fn opened(file: &File) -> SnapshotPages {
+        let options = MapOptions { page_size: PAGE_SIZE, window_bytes: None, fault_guard: true, used_bytes: None };
+        let mapping = Mapping::of_file(file.try_clone().expect("a descriptor"), false, options).expect("mapped");
+        SnapshotPages::new(mapping.read_map(), PAGE_SIZE, PAGES)
+    }
+
+    #[test]
+    fn loaded_pages_are_in_memory_and_verified_but_for_the_damaged_one() {
+        let damaged = PageId(PAGES / 2);
+        let (file, ptrs) = file_with(damaged);
+        for around in [Around::None, Around::Some, Around::Each] {
+            let Some(pages) = cold(&file) else { return };
+            // Every second page, none in its order, some of them twice, and one past the end.
+            let mut wanted: Vec<PagePtr> = ptrs.iter().rev().step_by(2).copied().collect();
+            wanted.extend(ptrs.iter().step_by(10));
+            wanted.extend([ptrs[damaged.0 as usize - 2], PagePtr { id: PageId(PAGES + 7), crc: 1 }]);
+            let asked = wanted.clone();
+            pages.load(&mut wanted, around);
+            for ptr in asked.iter().filter(|ptr| ptr.id.0 < PAGES) {
+                assert!(pages.is_resident(ptr.id, 1), "{ptr:?}");
+                assert_eq!(pages.is_known(ptr.id), ptr.id != damaged, "{ptr:?}");
+            }
+            let others = ptrs.iter().filter(|ptr| !asked.contains(ptr));
+            assert_eq!(others.filter(|ptr| pages.is_known(ptr.id)).count(), 0);
+            assert!(pages.page(ptrs[damaged.0 as usize - 2]).is_err());
+        }
+    }
+
+    #[test]
+    fn pages_in_memory_are_left_to_their_readers() {
+        let (file, mut ptrs) = file_with(PageId(0));
+        let Some(pages) = cold(&file) else { return };
+        for ptr in &ptrs {
+            assert!(pages.page(*ptr).is_ok());
+        }
+        let again = opened(&file);
+        again.load(&mut ptrs, Around::None);
+        assert_eq!(ptrs.iter().filter(|ptr| again.is_known(ptr.id)).count(), 0);
+    }
 
     #[test]
     fn extents_that_touch_or_overlap_are_joined() {

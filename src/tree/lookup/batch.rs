@@ -2,8 +2,9 @@
 //!
 //! Floor: tree. Pages that this process has not read yet may not be in memory, nor may any page of
 //! a file that is larger than memory. When a batch of lookups comes to such pages, it first
-//! descends once for many of its keys, level by level, and requests all pages of a level before it
-//! waits for one: a disk serves many requests in hardly more time than one.
+//! descends once for many of its keys, level by level. It sorts the pages of a level, keeps many
+//! requests for them in flight (a disk serves many in hardly more time than one), and verifies each
+//! page while the disk reads the next ones.
 //!
 //! Failure: none. The lookups themselves read the pages afterwards, and report what cannot be read.
 
@@ -23,7 +24,7 @@ use crate::tree::Tree;
 
 /// Number of keys whose pages are requested together, and maximum number of pages of their overflow
 /// extents.
-const KEYS: usize = 512;
+const KEYS: usize = 2048;
 const EXTENT_PAGES: u64 = 2048;
 
 /// How many keys of a batch of lookups have had their pages requested.
@@ -58,20 +59,20 @@ impl Batch {
         }
     }
 
-    /// Requests the pages on the paths of some keys, and their overflow extents. Waits for the
-    /// branches and the leaves, which it reads to find the next level, but not for the values.
+    /// Reads the pages on the paths of some keys, and requests their overflow extents, for which it
+    /// does not wait.
     fn ask<P: PageRead>(&self, tree: Tree<'_, P>, keys: &[&[u8]]) {
         let Tree { pages, root } = tree;
         let wanted = |id: PageId| self.gone || !pages.is_known(id);
         let mut at: Vec<(PagePtr, &[u8])> = keys.iter().map(|key| (root.ptr, *key)).collect();
-        let mut ids = Vec::with_capacity(keys.len());
+        let mut ptrs = Vec::with_capacity(keys.len());
         for level in (1..height_of(root).unwrap_or(1)).rev() {
             at.retain_mut(|(ptr, key)| child_checked(pages, *ptr, level, key).map(|child| *ptr = child).is_ok());
-            ids.clear();
-            ids.extend(at.iter().map(|(ptr, _)| ptr.id).filter(|id| wanted(*id)));
-            pages.request(&mut ids, Around::Some);
+            ptrs.clear();
+            ptrs.extend(at.iter().map(|(ptr, _)| *ptr).filter(|ptr| wanted(ptr.id)));
+            pages.load(&mut ptrs, Around::Some);
         }
-        ids.clear();
+        let mut ids = Vec::new();
         for (ptr, key) in at {
             if let Some((id, count)) = extent_of(pages, ptr, key).filter(|(id, _)| wanted(*id)) {
                 if (ids.len() as u64).saturating_add(count) > EXTENT_PAGES {

@@ -104,14 +104,19 @@ pub(crate) fn folios(run: &Run<'_>) -> Res<Vec<Figure>> {
     Ok(vec![after_gets, after_scans])
 }
 
-/// Calls `take` with a database that was dropped from the page cache and opened again.
-fn each_cold(run: &Run<'_>, mut take: impl FnMut(usize, &dyn Store) -> Res<f64>) -> Res<Vec<Vec<f64>>> {
+/// A closed copy of each engine's loaded file.
+pub(super) fn copies(run: &Run<'_>) -> Res<Vec<PathBuf>> {
     let copy = |engine: &Engine| -> Res<PathBuf> {
         let (path, store) = run.open_copy(engine, &run.base(engine)?)?;
         store.close()?;
         Ok(path)
     };
-    let paths: Vec<PathBuf> = run.engines().iter().map(copy).collect::<Res<_>>()?;
+    run.engines().iter().map(copy).collect()
+}
+
+/// Calls `take` with a database that was dropped from the page cache and opened again.
+fn each_cold(run: &Run<'_>, mut take: impl FnMut(usize, &dyn Store) -> Res<f64>) -> Res<Vec<Vec<f64>>> {
+    let paths = copies(run)?;
     let samples = run.interleave(|i, engine| {
         disk::drop_cache(&paths[i])?;
         let store = engine.open(&paths[i])?;
