@@ -49,8 +49,8 @@ pub use cursor::{CursorMut, Position};
 pub use entry::{Entry, OccupiedEntry, VacantEntry};
 pub use load::Loader;
 pub use multi::{
-    CopiedPairs, CopiedValues, MultiLoader, MultiRange, MultiTable, MultiTableMut, MultiTableRef, PairsOwned,
-    ReadMultiTable, ReadableMultiTable, Values, ValuesOwned,
+    CopiedPairs, CopiedValues, MultiCursorMut, MultiExtractIf, MultiLoader, MultiPosition, MultiRange, MultiTable,
+    MultiTableMut, MultiTableRef, PairsOwned, ReadMultiTable, ReadableMultiTable, Values, ValuesOwned,
 };
 pub use parts::{Estimate, Part, SplitPoints};
 pub use place::Reserved;

@@ -55,6 +55,7 @@ pub(crate) use value::{check_sizes, extent_for, free_extent, store};
 pub(crate) use values::insert::ValueHint;
 pub(crate) use values::pairs::Pairs;
 pub(crate) use values::range::ValueRange;
+pub(crate) use values::spot::PairSpot;
 pub(crate) use verify::check::{check, TreeStats, Visit};
 pub(crate) use verify::finding::{text_of, Finding};
 pub(crate) use verify::measure::measure;

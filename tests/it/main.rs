@@ -42,6 +42,7 @@ mod long_keys;
 mod long_values;
 mod mixed;
 mod model;
+mod multi_edits;
 mod multimap;
 mod never_larger;
 mod opening;

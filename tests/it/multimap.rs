@@ -10,17 +10,17 @@ use mapleaf::{Db, ErrorKind, MultiTable, MultiTableMut, Options, ReadableMultiTa
 use crate::support::{assert_clean, long, seed, Rng, TestDb};
 use crate::workload::fast_dir;
 
-type Bytes = Vec<u8>;
-type Model = BTreeMap<Bytes, BTreeSet<Bytes>>;
+pub(crate) type Bytes = Vec<u8>;
+pub(crate) type Model = BTreeMap<Bytes, BTreeSet<Bytes>>;
 
 /// A multimap of bytes of any length, and of numbers, and of eight numbers.
 const WORDS: MultiTable<&[u8], &[u8]> = MultiTable::new("words");
 const NUMBERS: MultiTable<&[u8], u64> = MultiTable::new("numbers");
 const PARTS: MultiTable<&[u8], (u32, [u8; 20])> = MultiTable::new("parts");
-const NAMES: [&str; 3] = ["words", "numbers", "parts"];
+pub(crate) const NAMES: [&str; 3] = ["words", "numbers", "parts"];
 
 /// Makes the tables with their types.
-fn make(db: &Db) {
+pub(crate) fn make(db: &Db) {
     let txn = db.begin_write().expect("a transaction");
     drop(txn.multi_table(WORDS).expect("words"));
     drop(txn.multi_table(NUMBERS).expect("numbers"));
@@ -29,7 +29,7 @@ fn make(db: &Db) {
 }
 
 /// A value of a table.
-fn value(table: usize, number: u64, page_size: usize) -> Bytes {
+pub(crate) fn value(table: usize, number: u64, page_size: usize) -> Bytes {
     match table {
         0 => {
             let len = match number % 11 {
@@ -47,16 +47,16 @@ fn value(table: usize, number: u64, page_size: usize) -> Bytes {
     }
 }
 
-fn key(number: u64) -> Bytes {
+pub(crate) fn key(number: u64) -> Bytes {
     let mut key = format!("key{number:03}").into_bytes();
     key.resize(key.len() + if number % 5 == 2 { number as usize * 3 } else { 0 }, b'k');
     key
 }
 
-type BytesTable<'t> = MultiTableMut<'t, &'static [u8], &'static [u8]>;
+pub(crate) type BytesTable<'t> = MultiTableMut<'t, &'static [u8], &'static [u8]>;
 
 /// One random change of a table and of its model.
-fn step(rng: &mut Rng, table: usize, page_size: usize, open: &mut BytesTable<'_>, model: &mut Model) {
+pub(crate) fn step(rng: &mut Rng, table: usize, page_size: usize, open: &mut BytesTable<'_>, model: &mut Model) {
     let keys = [4, 60][rng.below(2) as usize];
     let at = key(rng.below(keys));
     let number = rng.below(8000);
@@ -109,12 +109,12 @@ fn step(rng: &mut Rng, table: usize, page_size: usize, open: &mut BytesTable<'_>
     model.retain(|_, values| !values.is_empty());
 }
 
-fn pairs_of(model: &Model) -> Vec<(Bytes, Bytes)> {
+pub(crate) fn pairs_of(model: &Model) -> Vec<(Bytes, Bytes)> {
     model.iter().flat_map(|(key, values)| values.iter().map(|value| (key.clone(), value.clone()))).collect()
 }
 
 /// Compares everything that can be read of a table with its model.
-fn compare(table: &impl ReadableMultiTable<&'static [u8], &'static [u8]>, model: &Model, rng: &mut Rng) {
+pub(crate) fn compare(table: &impl ReadableMultiTable<&'static [u8], &'static [u8]>, model: &Model, rng: &mut Rng) {
     let expected = pairs_of(model);
     assert_eq!((table.len(), table.key_count()), (expected.len() as u64, model.len() as u64), "{}", table.name());
     let own = |pair: Result<(&[u8], &[u8])>| pair.map(|(key, value)| (key.to_vec(), value.to_vec())).expect("a pair");
@@ -156,7 +156,7 @@ fn compare_all(db: &Db, models: &[Model; 3], rng: &mut Rng) {
 }
 
 /// Opens a copy of an open file: what its log has is replayed.
-fn replayed(db: &TestDb) -> (tempfile::TempDir, Db) {
+pub(crate) fn replayed(db: &TestDb) -> (tempfile::TempDir, Db) {
     let dir = fast_dir();
     let copy = dir.path().join("copy.mapleaf");
     std::fs::copy(db.path(), &copy).expect("copied");

@@ -10,16 +10,20 @@
 //! range    iterators over values and pairs
 //! owned    iterators that hold their transaction
 //! load     bulk load
+//! cursor   cursors that write, and pairs at the ends of a table
+//! remove   removing many pairs that a predicate rejects or matches
 //! ```
 //!
 //! Failure: as in `table`.
 
+mod cursor;
 mod handle;
 mod load;
 mod owned;
 mod range;
 mod read;
 mod readable;
+mod remove;
 mod write;
 
 use std::borrow::Cow;
@@ -28,12 +32,14 @@ use std::marker::PhantomData;
 
 use crate::table::codec::{Codec, KeyCodec};
 
+pub use cursor::{MultiCursorMut, MultiPosition};
 pub use handle::MultiTableRef;
 pub use load::MultiLoader;
 pub use owned::{CopiedPairs, CopiedValues, PairsOwned, ValuesOwned};
 pub use range::{MultiRange, Values};
 pub use read::ReadMultiTable;
 pub use readable::ReadableMultiTable;
+pub use remove::MultiExtractIf;
 pub use write::MultiTableMut;
 
 /// The name of a multimap table and the types of its keys and values. Each key has one or more

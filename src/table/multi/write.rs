@@ -11,13 +11,14 @@ use std::ops::{Deref, RangeBounds};
 
 use crate::catalog::TableSpec;
 use crate::error::{Error, Result};
+use crate::pager::PageRead as _;
 use crate::table::codec::{Encoded, KeyCodec};
 use crate::table::multi::{fixed_bytes, MultiTable, MultiTableRef};
 use crate::table::range::ByteBounds;
 use crate::table::TableRef;
 use crate::tree::Side;
 use crate::txn::write::put_all::Collected;
-use crate::txn::write::shared::{TableChange, WriteTxn};
+use crate::txn::write::shared::{TableAccess, TableChange, WriteTxn};
 
 impl WriteTxn {
     /// Opens a multimap table for reading and writing, or creates it if it does not exist. Like
@@ -139,6 +140,20 @@ impl<K, V> MultiTableMut<'_, K, V> {
     #[inline]
     pub(super) fn change(&mut self) -> TableChange<'_> {
         self.table.table.access.change(self.at)
+    }
+
+    pub(super) fn access(&self) -> &TableAccess<'_> {
+        &self.table.table.access
+    }
+
+    /// Returns `found`, or the error of an access that the kernel could not serve, with its place.
+    pub(super) fn locate_fault<T>(&self, found: Result<T>) -> Result<T> {
+        self.access().check_fault(found).map_err(|e| self.locate(e))
+    }
+
+    #[cold]
+    pub(super) fn locate(&self, e: Error) -> Error {
+        e.with_path(self.access().path()).with_table(self.access().name())
     }
 }
 

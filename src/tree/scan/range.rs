@@ -429,7 +429,11 @@ impl<'a, P: PageRead> Range<'a, P> {
 }
 
 /// The entry at an index of a leaf, its key as a whole, its value as the leaf stores it.
-fn stored_at<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize) -> Result<(&'a [u8], LeafValue<'a>)> {
+pub(crate) fn stored_at<'a, P: PageRead>(
+    pages: &'a P,
+    leaf: &Leaf<'a>,
+    at: usize,
+) -> Result<(&'a [u8], LeafValue<'a>)> {
     let (key, value) = leaf.entry(at)?;
     Ok((whole(pages, key)?, value))
 }

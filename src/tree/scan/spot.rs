@@ -15,12 +15,16 @@
 use std::cmp::Ordering;
 
 use crate::error::{Error, Result};
-use crate::page::leaf::Leaf;
+use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 
 use crate::tree::lookup::search::entry_at;
 use crate::tree::path::{leaf_at, Path, Side};
+use crate::tree::scan::range::stored_at;
 use crate::tree::{Entry, Tree};
+
+/// A key, and what its entry stores.
+pub(crate) type Stored<'a> = (&'a [u8], LeafValue<'a>);
 
 /// Where a spot is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,13 +79,27 @@ impl Spot {
 
     /// The entry at the spot.
     pub(crate) fn current<'a, P: PageRead>(&mut self, tree: Tree<'a, P>) -> Result<Option<Entry<'a>>> {
+        self.current_by(tree, entry_at)
+    }
+
+    /// Like [`Spot::current`], with what the entry stores.
+    pub(crate) fn current_stored<'a, P: PageRead>(&mut self, tree: Tree<'a, P>) -> Result<Option<Stored<'a>>> {
+        self.current_by(tree, stored_at)
+    }
+
+    fn current_by<'a, P: PageRead, T>(
+        &mut self,
+        tree: Tree<'a, P>,
+        read: impl FnOnce(&'a P, &Leaf<'a>, usize) -> Result<T>,
+    ) -> Result<Option<T>> {
         if self.at != At::Key || tree.is_empty() {
             return Ok(None);
         }
         self.place(tree)?;
         match self.is_on {
             true => {
-                entry_at(tree.pages, &leaf_at(tree.pages, self.path.leaf().ptr)?, self.path.leaf().index()).map(Some)
+                let frame = self.path.leaf();
+                read(tree.pages, &leaf_at(tree.pages, frame.ptr)?, frame.index()).map(Some)
             }
             false => Ok(None),
         }
@@ -90,6 +108,24 @@ impl Spot {
     /// Moves to the next entry on that side (`Last`: the next greater one). If there is none, moves
     /// past the outermost entry.
     pub(crate) fn step<'a, P: PageRead>(&mut self, tree: Tree<'a, P>, towards: Side) -> Result<Option<Entry<'a>>> {
+        self.step_by(tree, towards, entry_at)
+    }
+
+    /// Like [`Spot::step`], with what the entry stores.
+    pub(crate) fn step_stored<'a, P: PageRead>(
+        &mut self,
+        tree: Tree<'a, P>,
+        towards: Side,
+    ) -> Result<Option<Stored<'a>>> {
+        self.step_by(tree, towards, stored_at)
+    }
+
+    fn step_by<'a, P: PageRead, T>(
+        &mut self,
+        tree: Tree<'a, P>,
+        towards: Side,
+        read: impl FnOnce(&'a P, &Leaf<'a>, usize) -> Result<(&'a [u8], T)>,
+    ) -> Result<Option<(&'a [u8], T)>> {
         let outside = if towards == Side::Last { At::End } else { At::Start };
         if tree.is_empty() || self.at == outside {
             self.leave(towards);
@@ -107,8 +143,7 @@ impl Spot {
             self.leave(towards);
             return Ok(None);
         };
-        let (key, value) =
-            entry_at(tree.pages, &leaf, self.path.leaf().index()).inspect_err(|_| self.is_placed = false)?;
+        let (key, value) = read(tree.pages, &leaf, self.path.leaf().index()).inspect_err(|_| self.is_placed = false)?;
         let expected = if towards == Side::Last { Ordering::Less } else { Ordering::Greater };
         if self.at == At::Key && self.key.as_slice().cmp(key) != expected {
             self.is_placed = false;

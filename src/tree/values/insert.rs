@@ -239,15 +239,28 @@ fn insert_into<P: PageWrite>(tree: &mut TreeMut<'_, P>, value: &[u8], hint: &mut
 
 /// Makes a value tree of a value set.
 fn grow_tree<P: PageWrite>(pages: &mut P, table: &TreeRoot, set: ValueSet<'_>) -> Result<TreeRoot> {
-    let mut root = empty_root(table);
+    match table.shape.width() {
+        Some(width) => {
+            let mut root = empty_root(table);
+            plant_packed(&mut TreeMut::new(pages, &mut root), width, set.bytes())?;
+            Ok(root)
+        }
+        None => tree_of(pages, table, (0..set.count()).map(|index| set.get(index).unwrap_or(&[]))),
+    }
+}
+
+/// Makes a value tree of values in ascending order.
+pub(super) fn tree_of<'v, P: PageWrite>(
+    pages: &mut P,
+    table: &TreeRoot,
+    values: impl Iterator<Item = &'v [u8]>,
+) -> Result<TreeRoot> {
+    let (mut root, mut hint) = (empty_root(table), PutHint::default());
     let mut tree = TreeMut::new(pages, &mut root);
-    match tree.root.shape.width() {
-        Some(width) => plant_packed(&mut tree, width, set.bytes())?,
-        None => {
-            let mut hint = PutHint::default();
-            for index in 0..set.count() {
-                insert_into(&mut tree, set.get(index).unwrap_or(&[]), &mut hint)?;
-            }
+    for value in values {
+        match tree.root.shape.width().filter(|_| tree.is_empty()) {
+            Some(width) => plant_packed(&mut tree, width, value)?,
+            None => drop(insert_into(&mut tree, value, &mut hint)?),
         }
     }
     Ok(root)

@@ -18,6 +18,7 @@
 //! lookup   whether a key has a value, and how many it has
 //! range    the values of one key between two bounds, in both directions
 //! pairs    all keys with their values, in both directions
+//! spot     a place among all pairs that outlives changes
 //! insert   one value more
 //! remove   one value less, or all of a key
 //! packed   changes of value trees with packed leaves
@@ -40,6 +41,7 @@ pub(crate) mod packed;
 pub(crate) mod pairs;
 pub(crate) mod range;
 pub(crate) mod remove;
+pub(crate) mod spot;
 pub(crate) mod stored;
 #[cfg(test)]
 mod tests;

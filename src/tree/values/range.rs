@@ -144,7 +144,7 @@ fn stop_in(high: &Bound<Vec<u8>>, count: usize, search: impl FnOnce(&[u8]) -> Re
 }
 
 #[cold]
-fn damaged_set() -> Error {
+pub(crate) fn damaged_set() -> Error {
     Error::corrupt(PageId::NONE, "a value of a key leaves its place")
 }
 

@@ -7,6 +7,8 @@
 //! Failure: any error can leave the tree of this transaction half changed, so the transaction must
 //! be aborted.
 
+use std::ops::Bound;
+
 use crate::error::{Error, Result};
 use crate::limits::max_inline_value_bytes;
 use crate::page::leaf::{LeafMut, LeafValue, ValueTree};
@@ -17,9 +19,11 @@ use crate::tree::edit::drop::free_extents;
 use crate::tree::edit::put::PutHint;
 use crate::tree::edit::rebalance::after_removal;
 use crate::tree::path::{leaf_at, make_dirty, Path};
+use crate::tree::values::insert::tree_of;
 use crate::tree::values::lookup::tree_has;
 use crate::tree::values::packed::remove_packed;
-use crate::tree::values::stored::{collect_pages, count_of, root_of, single_value, ValueLeaf};
+use crate::tree::values::range::ValueRange;
+use crate::tree::values::stored::{collect_pages, count_of, root_of, single_value, stored_tree, ValueLeaf};
 use crate::tree::{TreeMut, TreeRoot};
 
 /// The number of pairs after `fewer` were removed.
@@ -44,14 +48,13 @@ impl<P: PageWrite> TreeMut<'_, P> {
         match leaf_at(self.pages, leaf.ptr)?.value(leaf.index())? {
             LeafValue::Set(bytes) => {
                 let set = ValueSet::new(bytes, shape);
-                let (index, found) = set.search(value);
-                if !found {
+                if !set.search(value).1 {
                     return Ok(false);
                 }
                 if set.count() == 1 {
                     return self.remove_values(key).map(|count| count > 0);
                 }
-                self.remove_from_set(&mut path, index)?;
+                self.remove_from_set(&mut path, &[value])?;
             }
             LeafValue::Tree(to) => {
                 if !tree_has(self.pages, &root_of(self.root, &to), value)? {
@@ -85,12 +88,78 @@ impl<P: PageWrite> TreeMut<'_, P> {
         Ok(count)
     }
 
-    fn remove_from_set(&mut self, path: &mut Path, index: usize) -> Result<()> {
+    /// Removes some values of a key, in ascending order. The key has all of them. Returns how many
+    /// there were.
+    pub(crate) fn remove_some(mut self, key: &[u8], values: &[&[u8]]) -> Result<u64> {
+        let Some(stored) = self.as_tree().stored_of(key)? else { return Ok(0) };
+        let (count, some) = (count_of(self.root.shape, &stored)?, values.len() as u64);
+        if count <= some {
+            return self.remove_values(key);
+        }
+        match stored {
+            LeafValue::Tree(to) if some > count / 2 => {
+                let root = root_of(self.root, &to);
+                self.rebuild_without(key, &root, values)?;
+                self.root.pairs = pairs_without(self.root, some)?;
+            }
+            LeafValue::Tree(_) => {
+                for value in values {
+                    self.reborrow().remove_value(key, value)?;
+                }
+            }
+            _ => {
+                let mut path = Path::new();
+                path.descend(self.as_tree(), key)?;
+                self.remove_from_set(&mut path, values)?;
+                self.root.pairs = pairs_without(self.root, some)?;
+            }
+        }
+        Ok(some)
+    }
+
+    /// Removes values of the set that a path leads to, which has more than those.
+    fn remove_from_set(&mut self, path: &mut Path, values: &[&[u8]]) -> Result<()> {
         make_dirty(self, path)?;
         let (shape, leaf) = (self.root.shape, path.leaf());
         let mut page = LeafMut::open(self.pages.page_mut(leaf.ptr.id)?, leaf.ptr.id)?;
-        page.change_set(leaf.index(), shape, SetChange::Remove(index), usize::MAX)?;
+        for value in values.iter().rev() {
+            let at = match page.as_leaf().value(leaf.index())? {
+                LeafValue::Set(bytes) => ValueSet::new(bytes, shape).search(value),
+                _ => return Err(single_value(leaf.ptr.id)),
+            };
+            let (index, true) = at else {
+                return Err(Error::corrupt(leaf.ptr.id, "a value that was found is missing now"));
+            };
+            page.change_set(leaf.index(), shape, SetChange::Remove(index), usize::MAX)?;
+        }
         after_removal(self, path)
+    }
+
+    /// Makes a new value tree, or a value set, of the values of a key that stay.
+    fn rebuild_without(&mut self, key: &[u8], root: &TreeRoot, gone: &[&[u8]]) -> Result<()> {
+        let (mut bytes, mut ends, mut gone) = (Vec::new(), Vec::new(), gone.iter().peekable());
+        let all = LeafValue::Tree(ValueTree { ptr: root.ptr, height: root.height, count: root.entries });
+        for value in ValueRange::of(self.pages, self.root, all, Bound::Unbounded, Bound::Unbounded)? {
+            let value = value?;
+            if gone.next_if(|gone| **gone == value).is_none() {
+                bytes.extend_from_slice(value);
+                ends.push(bytes.len());
+            }
+        }
+        free_tree(self.pages, root)?;
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let kept = starts.zip(&ends).map(|(start, &end)| &bytes[start..end]);
+        let shape = self.root.shape;
+        let set_bytes =
+            shape.set_header_bytes() + kept.clone().map(|value| shape.bytes_in_set(value.len())).sum::<usize>();
+        let limit = max_inline_value_bytes(self.pages.page_size());
+        let (set, table) = (if set_bytes <= limit { set_of(shape, kept.clone()) } else { Vec::new() }, *self.root);
+        let value = match set.is_empty() {
+            true => stored_tree(&tree_of(self.pages, &table, kept)?),
+            false => LeafValue::Set(&set),
+        };
+        self.reborrow().put_stored(key, |_, _| Ok(value), &mut PutHint::default(), None)?;
+        Ok(())
     }
 
     /// Removes a value that the tree of a key has, beside others.

@@ -93,6 +93,18 @@ impl RunningTxn {
         Ok(count)
     }
 
+    /// Removes some values of a key, which has them, in ascending order. Returns how many there
+    /// were.
+    pub(crate) fn remove_some(&mut self, at: usize, key: &[u8], values: &[&[u8]]) -> Result<u64> {
+        let removed = self.change_pairs(at, |tree| tree.remove_some(key, values))?;
+        if let Some((record, number)) = self.recorded(at) {
+            for value in values {
+                record.remove_value(number, key, value);
+            }
+        }
+        Ok(removed)
+    }
+
     fn change_pairs<T>(&mut self, at: usize, change: impl FnOnce(TreeMut<'_, TxnPages>) -> Result<T>) -> Result<T> {
         self.check_table(at)?;
         let ensured = self.ensure(0);
