@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use mapleaf::Db;
 
 use crate::cmd::args::{CreatedFile, Encoding, GivenValue, Key, TableName};
+use crate::database::any_table::plain_to_write;
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::Columns;
@@ -106,7 +107,7 @@ impl Args {
         let key = columns.key.given(self.encoding, key)?;
         let old = old.map(|old| old.stored(&columns.value)).transpose()?;
         let new = new.stored(&columns.value)?;
-        let mut table = txn.bytes_table(&self.table.name)?;
+        let mut table = plain_to_write(&txn, &self.table.name, "cas")?;
         match (table.get(&key)?, old.as_deref()) {
             (Some(_), None) => return Ok(Some(Refused::Present)),
             (None, Some(_)) => return Ok(Some(Refused::Absent)),

@@ -18,9 +18,9 @@ Examples:
   kvctl del app.mapleaf --hex 00ff -t blobs
   kvctl del app.mapleaf --prefix session: --to session:2026
 
-Deletes the KEY, in a multimap table with all its values or only VALUE, or all keys that satisfy --prefix, --from and --to, which are text of keys as in scan; of a range, it
-prints the number of deleted entries to standard error. Exits with 1 if there is no such key; then it changes nothing and
-creates no file. 'kvctl tables clear' deletes all entries of a table.
+Deletes the KEY, in a multimap table with all its values or only VALUE, or all keys that satisfy --prefix, --from and --to,
+which are text of keys as in scan; of a range, it prints the number of deleted entries to standard error. Exits with 1 if
+there is no such key; then it changes nothing and creates no file. 'kvctl tables clear' deletes all entries of a table.
 ";
 
 #[derive(clap::Args, Debug)]

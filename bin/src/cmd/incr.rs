@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use mapleaf::Db;
 
 use crate::cmd::args::{CreatedFile, Encoding, Key, TableName};
+use crate::database::any_table::plain_to_write;
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::{Columns, Field};
@@ -54,7 +55,7 @@ impl Args {
         let mut txn = db.begin_write()?;
         let columns = Columns::of_write(&mut txn, &self.table.name)?;
         let key = columns.key.given(self.encoding, key)?;
-        let mut table = txn.bytes_table(&self.table.name)?;
+        let mut table = plain_to_write(&txn, &self.table.name, "incr")?;
         let old = table.get(&key)?.map(|value| value.to_vec());
         let sum = columns.value.sum(old.as_deref(), self.by.as_encoded_bytes())?;
         table.put(&key, &columns.value.stored(Field::Text(sum.as_bytes()))?)?;

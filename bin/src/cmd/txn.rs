@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use mapleaf::WriteTxn;
 
 use crate::cmd::args::{CreatedFile, MaxLine, TableName};
+use crate::database::any_table::AnyTableMut;
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::batch::{self, Operation, Step};
@@ -26,9 +27,10 @@ Examples:
 
 INPUT has one operation a line, with a tab before each field, and the escapes of load:
 
-  put    KEY  VALUE   store a value
-  del    KEY          delete a key, if it exists
-  check  KEY  VALUE   go on only if the key has this value
+  put    KEY  VALUE   store a value; in a multimap table, add it to those of the key
+  del    KEY          delete a key, if it exists, with all its values
+  del    KEY  VALUE   of a multimap table: delete this value of the key, if it has it
+  check  KEY  VALUE   go on only if the key has this value (a multimap table: among others)
   check  KEY          go on only if there is no such key
   table  NAME         the lines after this one are about this table
 
@@ -130,16 +132,18 @@ impl Batch<'_> {
                 Operation::Put { key, value } => {
                     let key = self.stored(&columns.key, key, step.line)?;
                     let value = self.stored(&columns.value, value, step.line)?;
-                    let put = txn.bytes_table(&self.table).and_then(|mut table| table.put(&key, &value));
+                    let put = AnyTableMut::open(txn, &self.table).and_then(|mut table| table.put(&key, &value));
                     put.map_err(|error| self.at_line(error, step.line))?;
                     (exists, changes) = (true, changes + 1);
                 }
-                Operation::Del { key } if exists => {
+                Operation::Del { key, value } => {
                     let key = self.stored(&columns.key, key, step.line)?;
-                    let deleted = txn.bytes_table(&self.table).and_then(|mut table| table.delete(&key));
-                    changes += u64::from(deleted.map_err(|error| self.at_line(error, step.line))?);
+                    let value = value.as_ref().map(|value| self.stored(&columns.value, value, step.line));
+                    let value = value.transpose()?;
+                    if exists {
+                        changes += self.delete(txn, &key, value.as_deref(), step.line)?;
+                    }
                 }
-                Operation::Del { key } => drop(self.stored(&columns.key, key, step.line)?),
                 Operation::Check { key, value } => {
                     let key = self.stored(&columns.key, key, step.line)?;
                     let expected = value.as_ref().map(|value| self.stored(&columns.value, value, step.line));
@@ -168,15 +172,31 @@ impl Batch<'_> {
         if !exists {
             return expected.map_or(Ok(()), |_| Err(Stop::Check(line, "there is no such key")));
         }
-        let table = txn.bytes_table(&self.table).map_err(|error| self.at_line(error, line))?;
-        let found = table.get(key).map_err(|error| self.at_line(error, line))?;
-        match (found, expected) {
-            (Some(found), Some(expected)) if found == expected => Ok(()),
-            (None, None) => Ok(()),
-            (Some(_), Some(_)) => Err(Stop::Check(line, "the key has another value")),
-            (None, Some(_)) => Err(Stop::Check(line, "there is no such key")),
-            (Some(_), None) => Err(Stop::Check(line, "the key exists")),
+        let checked = AnyTableMut::open(txn, &self.table)
+            .and_then(|table| Ok((table.has(key, expected)?, table.has(key, None)?, table.is_multimap())));
+        let (is_met, has_key, is_multimap) = checked.map_err(|error| self.at_line(error, line))?;
+        match (expected, is_met, has_key) {
+            (None, false, _) | (Some(_), true, _) => Ok(()),
+            (None, true, _) => Err(Stop::Check(line, "the key exists")),
+            (Some(_), false, false) => Err(Stop::Check(line, "there is no such key")),
+            (Some(_), false, true) if is_multimap => Err(Stop::Check(line, "the key does not have this value")),
+            (Some(_), false, true) => Err(Stop::Check(line, "the key has another value")),
         }
+    }
+
+    /// Deletes a key, or one of its values. Returns the number of deleted entries.
+    fn delete(&self, txn: &mut WriteTxn, key: &[u8], value: Option<&[u8]>, line: u64) -> Result<u64, Stop> {
+        let deleted = AnyTableMut::open(txn, &self.table).and_then(|mut table| match value {
+            Some(value) => Ok(table.delete_value(key, value)?.map(u64::from)),
+            None => table.delete(key).map(Some),
+        });
+        deleted.map_err(|error| self.at_line(error, line))?.ok_or_else(|| {
+            let what = format!(
+                "{}: line {line}: table '{}' is no multimap, so a key has one value; leave the value out",
+                self.input, self.table
+            );
+            Stop::Failed(Failure::new(Exit::Usage, what).of_file(self.path))
+        })
     }
 
     /// The bytes to store for a field. Text that does not fit is an error of the line.

@@ -7,6 +7,8 @@ use std::ops::Bound;
 
 use mapleaf::{MultiTableMut, ReadMultiTable, ReadTable, ReadTxn, Result, TableMut, WriteTxn};
 
+use crate::exit::Failure;
+
 type Bytes = &'static [u8];
 
 /// Entries of a table, from both ends.
@@ -51,6 +53,21 @@ impl AnyTable {
     }
 }
 
+/// Opens a plain table to change it by a verb that needs one value for each key, or makes one.
+pub(crate) fn plain_to_write<'t>(
+    txn: &'t WriteTxn,
+    name: &str,
+    verb: &str,
+) -> std::result::Result<TableMut<'t, Bytes, Bytes>, Failure> {
+    if txn.table_info(name)?.is_some_and(|info| info.is_multimap) {
+        return Err(Failure::usage(format!(
+            "table '{name}' is a multimap table, whose keys have several values, and {verb} needs a table with one value \
+             for each key; to change a value here, 'kvctl txn' can check for a pair, del it and put another"
+        )));
+    }
+    Ok(txn.bytes_table(name)?)
+}
+
 /// A table to change.
 pub(crate) enum AnyTableMut<'t> {
     Plain(TableMut<'t, Bytes, Bytes>),
@@ -70,6 +87,20 @@ impl AnyTableMut<'_> {
         match self {
             AnyTableMut::Plain(table) => table.put(key, value).map(drop),
             AnyTableMut::Multi(table) => table.insert(key, value).map(drop),
+        }
+    }
+
+    pub(crate) fn is_multimap(&self) -> bool {
+        matches!(self, AnyTableMut::Multi(_))
+    }
+
+    /// Whether a key has a value; without one, whether the table has the key.
+    pub(crate) fn has(&self, key: &[u8], value: Option<&[u8]>) -> Result<bool> {
+        match (self, value) {
+            (AnyTableMut::Plain(table), Some(value)) => Ok(table.get(key)? == Some(value)),
+            (AnyTableMut::Plain(table), None) => table.contains_key(key),
+            (AnyTableMut::Multi(table), Some(value)) => table.contains(key, value),
+            (AnyTableMut::Multi(table), None) => table.contains_key(key),
         }
     }
 

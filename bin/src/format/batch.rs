@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! put TAB KEY TAB VALUE     store a value
-//! del TAB KEY               delete a key, if it exists
+//! del TAB KEY               delete a key, if it exists, with all its values
+//! del TAB KEY TAB VALUE     delete one value of a key of a multimap table
 //! check TAB KEY TAB VALUE   the key has this value
 //! check TAB KEY             the key does not exist
 //! table TAB NAME            the lines after this one are about this table
@@ -30,7 +31,7 @@ pub(crate) struct Step {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Put { key: OwnedField, value: OwnedField },
-    Del { key: OwnedField },
+    Del { key: OwnedField, value: Option<OwnedField> },
     Check { key: OwnedField, value: Option<OwnedField> },
     Table { name: String },
 }
@@ -60,14 +61,15 @@ fn parse(fields: &[Field<'_>]) -> Result<Operation, String> {
     let own = |field: &Field<'_>| OwnedField::from(*field);
     Ok(match (*verb, fields) {
         (b"put", [key, value]) => Operation::Put { key: own(key), value: own(value) },
-        (b"del", [key]) => Operation::Del { key: own(key) },
+        (b"del", [key]) => Operation::Del { key: own(key), value: None },
+        (b"del", [key, value]) => Operation::Del { key: own(key), value: Some(own(value)) },
         (b"check", [key]) => Operation::Check { key: own(key), value: None },
         (b"check", [key, value]) => Operation::Check { key: own(key), value: Some(own(value)) },
         (b"table", [Field::Text(name)]) => {
             Operation::Table { name: String::from_utf8(name.to_vec()).map_err(|_| "a table name that is not UTF-8")? }
         }
         (b"put", _) => return Err(needs("put", "a key and a value", fields.len())),
-        (b"del", _) => return Err(needs("del", "a key", fields.len())),
+        (b"del", _) => return Err(needs("del", "a key, or a key and a value", fields.len())),
         (b"check", _) => return Err(needs("check", "a key, or a key and a value", fields.len())),
         (b"table", _) => return Err(needs("table", "a name", fields.len())),
         (verb, _) => {
@@ -95,14 +97,15 @@ mod tests {
 
     #[test]
     fn every_operation_is_read_with_its_line_and_its_escapes() {
-        let input = b"# a batch\n\nput\tk\\t1\tv\\x00\r\ndel\t\\!\xff\ncheck\tk\t\ncheck\tk\ntable\tborn\n";
+        let input = b"# a batch\n\nput\tk\\t1\tv\\x00\r\ndel\t\\!\xff\ncheck\tk\t\ncheck\tk\ntable\tborn\ndel\tk\tv\n";
         let steps = read(&input[..], 100).unwrap();
         let expected = [
             (3, Operation::Put { key: text(b"k\t1"), value: text(b"v\0") }),
-            (4, Operation::Del { key: OwnedField::from(Field::Stored(b"\xff")) }),
+            (4, Operation::Del { key: OwnedField::from(Field::Stored(b"\xff")), value: None }),
             (5, Operation::Check { key: text(b"k"), value: Some(text(b"")) }),
             (6, Operation::Check { key: text(b"k"), value: None }),
             (7, Operation::Table { name: "born".into() }),
+            (8, Operation::Del { key: text(b"k"), value: Some(text(b"v")) }),
         ];
         assert_eq!(steps, expected.map(|(line, operation)| Step { line, operation }));
     }
@@ -113,7 +116,7 @@ mod tests {
             ("put\tk", "put needs a key and a value, each after a tab, and has 1 field"),
             ("put k v", "'put k v' is no operation; a line is put"),
             ("put\tk\tv\tw", "has 3 fields"),
-            ("del", "del needs a key after a tab, and has 0 fields"),
+            ("del", "del needs a key, or a key and a value, each after a tab, and has 0 fields"),
             ("check", "check needs a key, or a key and a value"),
             ("table\ta\tb", "table needs a name"),
             ("\tk", "'' is no operation"),

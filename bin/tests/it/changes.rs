@@ -300,3 +300,49 @@ fn multimap_tables_are_made_changed_scanned_and_dumped() {
     let other = Folder::new();
     fails(&kvctl(&["del", &with_rows(&other, "a\tb\n"), "a", "b"]), 2, &["is no multimap", "leave VALUE out"]);
 }
+
+#[test]
+fn txn_checks_puts_and_deletes_values_of_multimap_tables() {
+    let folder = Folder::new();
+    let db = folder.path("a.mapleaf");
+    done(&kvctl(&["tables", "create", &db, "tags", "--multimap", "--key", "str", "--value", "u64"]), "");
+    let batch = |lines: &str| kvctl_with(&["txn", &db, "-t", "tags"], lines.as_bytes());
+    done(&batch("check\tred\nput\tred\t7\nput\tred\t300\ncheck\tred\t7\nput\tblue\t7\nput\tred\t7\n"), "");
+    assert_eq!(rows(&db, "tags"), "blue\t7\nred\t7\nred\t300\n");
+    // A failed check takes back what came before it.
+    fails(&batch("del\tred\t7\ncheck\tred\t8\n"), 1, &["line 2", "the key does not have this value"]);
+    fails(&batch("del\tred\ncheck\tred\t7\n"), 1, &["line 2", "there is no such key"]);
+    fails(&batch("del\tred\t7\ncheck\tred\n"), 1, &["line 2", "the key exists"]);
+    assert_eq!(rows(&db, "tags"), "blue\t7\nred\t7\nred\t300\n");
+    fails(&batch("del\tred\tseven\n"), 65, &["line 1", "u64"]);
+    // A value that the key does not have is no error, as an absent key is none.
+    done(&batch("del\tred\t7\ndel\tred\t9\ndel\tnone\t9\ndel\tblue\ncheck\tblue\n"), "");
+    assert_eq!(rows(&db, "tags"), "red\t300\n");
+    // One batch changes tables of both kinds.
+    done(&batch("put\tred\t8\ntable\tplain\nput\ta\tb\ntable\ttags\ndel\tred\t300\n"), "");
+    assert_eq!((rows(&db, "tags").as_str(), rows(&db, "plain").as_str()), ("red\t8\n", "a\tb\n"));
+    fails(&batch("table\tplain\ndel\ta\tb\n"), 2, &["line 2", "'plain' is no multimap", "leave the value out"]);
+    assert_eq!(kvctl(&["check", &db]).code, 0);
+}
+
+#[test]
+fn verbs_that_need_one_value_for_each_key_refuse_multimap_tables() {
+    let folder = Folder::new();
+    let db = folder.path("a.mapleaf");
+    done(&kvctl(&["tables", "create", &db, "tags", "--multimap", "--key", "str", "--value", "u64"]), "");
+    done(&kvctl(&["put", &db, "-t", "tags", "red", "7"]), "");
+    for (verb, arguments) in [
+        ("incr", &["red"][..]),
+        ("incr", &["none", "3"]),
+        ("cas", &["red", "7", "8"]),
+        ("cas", &["--absent", "none", "8"]),
+    ] {
+        let ran = kvctl(&[&[verb, &db, "-t", "tags"], arguments].concat());
+        fails(
+            &ran,
+            2,
+            &["table 'tags' is a multimap table", &format!("{verb} needs a table with one value"), "kvctl txn"],
+        );
+    }
+    assert_eq!(rows(&db, "tags"), "red\t7\n");
+}
