@@ -3,6 +3,7 @@
 use crate::data::{Shape, ENTRIES_MAX};
 use crate::disk::Cache;
 use crate::engine::{self, Engine};
+use crate::measure::features;
 use crate::measure::processes::{Part, PARTS};
 use crate::Res;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub(crate) enum Measure {
     Compact,
     Ycsb,
     Processes,
+    Features,
 }
 
 const MEASURES: &[(&str, Measure, &str)] = &[
@@ -70,6 +72,7 @@ const MEASURES: &[(&str, Measure, &str)] = &[
     ("compact", Measure::Compact, "length of the file after compaction"),
     ("ycsb", Measure::Ycsb, "YCSB workloads A to F, each operation a transaction, writes durable"),
     ("processes", Measure::Processes, "several processes that share a file (in neither run nor all); see --part"),
+    ("features", Measure::Features, "multimaps, removals, nesting, long keys (in neither run nor all); see --part"),
 ];
 
 pub(crate) struct Options {
@@ -82,7 +85,7 @@ pub(crate) struct Options {
     pub(crate) memory_mib: u64,
     pub(crate) large: usize,
     pub(crate) large_batch: usize,
-    /// Of `processes`.
+    /// Of `processes` and `features`.
     pub(crate) parts: Vec<&'static Part>,
     pub(crate) extents: u64,
     pub(crate) turns: usize,
@@ -96,7 +99,7 @@ pub(crate) struct Options {
 
 /// In neither `run` nor `all`: part of another measure, or with needs of its own.
 const SEPARATE: &[Measure] =
-    &[Measure::Commits, Measure::Processes, Measure::FioRandom, Measure::FioSequential];
+    &[Measure::Commits, Measure::Processes, Measure::Features, Measure::FioRandom, Measure::FioSequential];
 
 /// What the kind of keys decides.
 const BY_KEYS: &[Measure] = &[
@@ -137,7 +140,7 @@ Options
   --keys LIST      R, R16, S1, S2, N; more than one: one run after the other (R)
   --engines LIST   see below
   --commits N      commits per round of `commits`, `freelist` and parts of `processes` (2000)
-  --part LIST      of `processes`, see below (all)
+  --part LIST      of `processes` or `features`, see below (all)
   --extents N      free extents of the part `turns`, 8 KiB of the file for each (1000000)
   --turns N        commits of the part `turns` (10000)
   --memory-mib N   size of the load of `memory` (1024)
@@ -152,6 +155,10 @@ Options
 Parts of processes
 ";
     for part in PARTS {
+        text += &format!("  {:<15}  {}\n", part.name, part.about);
+    }
+    text += "\nParts of features\n";
+    for part in features::PARTS {
         text += &format!("  {:<15}  {}\n", part.name, part.about);
     }
     text += "\nEngines\n";
@@ -174,7 +181,7 @@ pub(crate) fn parse(args: &[String]) -> Res<Options> {
         memory_mib: 1024,
         large: 1_000,
         large_batch: 1,
-        parts: PARTS.iter().collect(),
+        parts: all_parts().collect(),
         extents: 1_000_000,
         turns: 10_000,
         cache: Cache::Small,
@@ -240,8 +247,13 @@ fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
     Ok(())
 }
 
+/// The parts of all measures that have some.
+fn all_parts() -> impl Iterator<Item = &'static Part> {
+    PARTS.iter().chain(features::PARTS)
+}
+
 fn part_named(name: &str) -> Res<&'static Part> {
-    PARTS.iter().find(|part| part.name == name).ok_or_else(|| "no such part".into())
+    all_parts().find(|part| part.name == name).ok_or_else(|| "no such part".into())
 }
 
 fn count(text: &str) -> Res<u32> {

@@ -61,7 +61,26 @@ const GOALS: &[(&str, Option<Shape>, Goal)] = &[
     ("processes_stuck_other", None, Goal::RatioAtMost(3.5)),
     ("processes_kill", None, Goal::ValueAtMost(10.0)),
     ("processes_beside", None, Goal::RatioAtLeast(0.9)),
+    ("pairs_insert", None, Goal::RatioAtLeast(1.0)),
+    ("pairs_scan", None, Goal::RatioAtLeast(2.0)),
+    ("pairs_size", None, Goal::RatioAtMost(1.0)),
+    ("few_insert", None, Goal::RatioAtLeast(1.0)),
+    ("few_scan", None, Goal::RatioAtLeast(2.0)),
+    ("few_size", None, Goal::RatioAtMost(1.0)),
+    ("remove_range", None, Goal::RatioAtLeast(50.0)),
+    ("remove_range_commit", None, Goal::ValueAtMost(10.0)),
+    ("retain", None, Goal::RatioAtLeast(3.0)),
+    ("pop", None, Goal::RatioAtLeast(2.0)),
+    ("nested", None, Goal::ValueAtMost(3.0)),
+    ("savepoint", None, Goal::ValueAtMost(1.0)),
+    ("long_keys", None, Goal::RatioAtLeast(0.5)),
 ];
+
+/// The goal of a figure of `features`, which brings its own entries.
+#[cfg(feature = "mapleaf")]
+pub(crate) fn of_feature(figure: &str) -> Option<Goal> {
+    GOALS.iter().find(|&&(id, ..)| id == figure).map(|&(_, _, goal)| goal)
+}
 
 pub(crate) fn goal(figure: &str, shape: Shape) -> Option<Goal> {
     let fits = |keys: Option<Shape>| keys.map_or(shape != Shape::N, |keys| keys == shape);

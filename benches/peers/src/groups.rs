@@ -79,6 +79,31 @@ const GROUPS: &[Group] = &[
             "processes_beside",
         ],
     },
+    Group {
+        file: "multimaps",
+        title: "Multimaps",
+        ids: &[
+            "pairs_insert",
+            "pairs_scan",
+            "pairs_scan_bulk",
+            "pairs_size",
+            "few_insert",
+            "few_scan",
+            "few_scan_bulk",
+            "few_size",
+            "many_insert",
+            "many_scan",
+            "many_scan_bulk",
+            "many_size",
+        ],
+    },
+    Group {
+        file: "removals",
+        title: "Removal of many entries",
+        ids: &["remove_range", "remove_range_commit", "retain", "pop", "pop_halves"],
+    },
+    Group { file: "nesting", title: "Nested transactions and savepoints", ids: &["nested", "savepoint"] },
+    Group { file: "long_keys", title: "Long keys", ids: &["long_keys"] },
     Group { file: "ycsb", title: "YCSB", ids: &["ycsb_a", "ycsb_b", "ycsb_c", "ycsb_d", "ycsb_e", "ycsb_f"] },
 ];
 

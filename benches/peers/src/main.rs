@@ -22,7 +22,8 @@ mod workload;
 
 use cli::Measure;
 use measure::{
-    beside_fio, cold, commits, compaction, device, large, limited, load, memory, opening, processes, reading, ycsb, Run,
+    beside_fio, cold, commits, compaction, device, features, large, limited, load, memory, opening, processes, reading,
+    ycsb, Run,
 };
 use report::Figure;
 use std::path::Path;
@@ -154,7 +155,8 @@ fn take(run: &Run<'_>, measure: Measure) -> Res<Vec<Figure>> {
         Measure::FioSequential => beside_fio::sequential(run)?,
         Measure::Compact => compaction::sizes(run)?,
         Measure::Ycsb => ycsb::all(run)?,
-        Measure::Processes => processes::figures(run)?,
+        Measure::Processes => processes::figures(run, processes::PARTS)?,
+        Measure::Features => processes::figures(run, features::PARTS)?,
         Measure::Memory => vec![memory::load_peak(run)?],
     })
 }

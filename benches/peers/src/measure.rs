@@ -5,6 +5,7 @@ pub(crate) mod cold;
 pub(crate) mod commits;
 pub(crate) mod compaction;
 pub(crate) mod device;
+pub(crate) mod features;
 pub(crate) mod large;
 pub(crate) mod limited;
 pub(crate) mod load;

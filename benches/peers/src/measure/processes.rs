@@ -27,7 +27,7 @@ use std::path::PathBuf;
 pub(crate) struct Part {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    take: fn(&Run<'_>) -> Res<Vec<Figure>>,
+    pub(super) take: fn(&Run<'_>) -> Res<Vec<Figure>>,
 }
 
 pub(crate) const PARTS: &[Part] = &[
@@ -41,10 +41,10 @@ pub(crate) const PARTS: &[Part] = &[
     Part { name: "beside", about: "two readers beside a writer", take: reading::beside },
 ];
 
-/// The parts that the options name; one that fails is told at the end, and the others go on.
-pub(crate) fn figures(run: &Run<'_>) -> Res<Vec<Figure>> {
+/// Those of some parts that the options name; one that fails is told at the end, and the others go on.
+pub(crate) fn figures(run: &Run<'_>, of: &[Part]) -> Res<Vec<Figure>> {
     let (mut figures, mut failed) = (Vec::new(), Vec::new());
-    for part in run.options.parts.iter() {
+    for part in run.options.parts.iter().filter(|part| of.iter().any(|own| own.name == part.name)) {
         eprintln!("[part {}]", part.name);
         match (part.take)(run) {
             Ok(taken) => figures.extend(taken),
@@ -59,7 +59,7 @@ pub(crate) fn figures(run: &Run<'_>) -> Res<Vec<Figure>> {
 }
 
 /// A copy of an engine's loaded file, closed, flushed, in the page cache that the options ask for.
-fn copy(run: &Run<'_>, engine: &str, name: &str) -> Res<PathBuf> {
+pub(super) fn copy(run: &Run<'_>, engine: &str, name: &str) -> Res<PathBuf> {
     let path = run.scratch.file("shared", name);
     disk::fresh_copy(&run.base(&engine_named(engine)?)?, &path, run.options.cache)?;
     Ok(path)
@@ -77,7 +77,11 @@ fn per(count: f64, nanos: f64) -> f64 {
 }
 
 /// Calls `take` for each variant in turn, round by round, and tells it whether the round counts: the first does not.
-fn rounds(run: &Run<'_>, variants: usize, mut take: impl FnMut(usize, bool) -> Res<f64>) -> Res<Vec<Vec<f64>>> {
+pub(super) fn rounds(
+    run: &Run<'_>,
+    variants: usize,
+    mut take: impl FnMut(usize, bool) -> Res<f64>,
+) -> Res<Vec<Vec<f64>>> {
     let mut values = vec![Vec::new(); variants];
     for round in 0..=run.options.rounds {
         for (i, values) in values.iter_mut().enumerate() {
@@ -94,7 +98,7 @@ fn column(rows: &[Vec<f64>], at: usize) -> Vec<f64> {
     rows.iter().map(|row| row[at]).collect()
 }
 
-fn ratios(values: &[f64], base: &[f64]) -> Vec<f64> {
+pub(super) fn ratios(values: &[f64], base: &[f64]) -> Vec<f64> {
     values.iter().zip(base).map(|(value, base)| value / base).collect()
 }
 
