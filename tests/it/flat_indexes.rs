@@ -11,12 +11,12 @@ use crate::workload::fast_dir;
 
 /// Five entries to a leaf, so that the table has more leaves than a reader builds an index of.
 const ROWS: Table<u64, &[u8]> = Table::new("rows");
-const ENTRIES: u64 = 30_000;
+const ENTRIES: u64 = 24_000;
 const VALUE_BYTES: usize = 700;
 /// Less than the flat index of all leaves takes, and more than that of a level above them.
 const LARGE_BYTES: u64 = 64 << 10;
 /// Lookups after which a reader asks for the large flat index.
-const ASKED_AFTER: u64 = 2000;
+const ASKED_AFTER: u64 = 4000;
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 fn value(key: u64, version: u64) -> Vec<u8> {
@@ -118,7 +118,7 @@ fn a_database_can_be_opened_again_while_an_index_is_built() {
     for round in 0..60 {
         let db = Options::new().exclusive(true).open(&path).expect("no other handle is open");
         let txn = db.begin_read().expect("begins");
-        let lookups = 512 + rng.below(400);
+        let lookups = 1400 + rng.below(800);
         look_up(&txn, |_| 0, &mut rng, lookups).expect("found");
         let clone = txn.clone();
         drop(db);

@@ -41,9 +41,12 @@ const COPIED_PAGES_MAX: usize = PAGES_MAX[1];
 pub(super) const LARGE_PAGES_MAX: usize = PAGES_MAX[PAGES_MAX.len() - 1];
 /// Lookups before a small flat index is built. So many descents have taken longer than that.
 const LOOKUPS_BEFORE: u32 = 1 << 10;
-/// A large flat index is built or renewed after one lookup for so many of its pages: a lookup gains
-/// up to a microsecond by it, and building takes some tens of nanoseconds for each page.
-const PAGES_PER_LOOKUP: u64 = 64;
+/// A large flat index is built after one lookup for so many pages: earlier, most lookups touch a
+/// page for the first time, and the thread would only slow them down.
+const PAGES_PER_LOOKUP: u64 = 2;
+/// A flat index is renewed after one lookup for so many of its pages: a lookup gains up to a
+/// microsecond by it, and renewing takes some nanoseconds for each page.
+const RENEWED_PER_LOOKUP: u64 = 64;
 /// The fewest lookups between two attempts.
 const LOOKUPS_BETWEEN: u32 = 1 << 7;
 /// If no thread can be started: lookups before a reader builds a large flat index by itself.
@@ -78,7 +81,8 @@ impl OpenTable {
     fn new(name: &str, txn: TxnId, record: Option<TableRecord>, flat_indexes: &Arc<FlatIndexes>) -> OpenTable {
         let root = record.as_ref().map_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE), |record| record.root);
         let newest = flat_indexes.newest(root.tree).filter(|_| record.is_some());
-        let next_at = newest.map_or(LOOKUPS_BEFORE, |(_, newest)| lookups_for(newest.page_count() as u64));
+        let renew_at = |pages: usize| lookups_for(pages as u64, RENEWED_PER_LOOKUP);
+        let next_at = newest.map_or(LOOKUPS_BEFORE, |(_, newest)| renew_at(newest.page_count()));
         OpenTable {
             root,
             name: name.into(),
@@ -200,7 +204,7 @@ impl OpenTable {
             return Some(self.set_last(made));
         }
         self.made[0].get_or_init(|| made);
-        Some(lookups_for(self.pages_estimate(pages)))
+        Some(lookups_for(self.pages_estimate(pages), PAGES_PER_LOOKUP))
     }
 
     /// Asks the builder for a large flat index. Builds it if there can be no such thread, after
@@ -229,9 +233,9 @@ impl OpenTable {
     }
 }
 
-/// Lookups before a flat index of so many pages is built or renewed.
-fn lookups_for(pages: u64) -> u32 {
-    u32::try_from(pages / PAGES_PER_LOOKUP).unwrap_or(u32::MAX)
+/// Lookups before a flat index of so many pages is made.
+fn lookups_for(pages: u64, per_lookup: u64) -> u32 {
+    u32::try_from(pages / per_lookup).unwrap_or(u32::MAX)
 }
 
 /// When to try again after so many lookups. The distance grows with them, so attempts that never
