@@ -70,6 +70,11 @@ impl TreeId {
         TreeId(self.0 | TreeId::VALUES)
     }
 
+    /// The number of the table that has these value trees.
+    pub(crate) fn of_table(self) -> TreeId {
+        TreeId(self.0 & !TreeId::VALUES)
+    }
+
     /// Whether it is the number of value trees.
     pub(crate) fn is_of_values(self) -> bool {
         self.0 & TreeId::VALUES != 0

@@ -38,6 +38,15 @@ pub(crate) mod flags {
         MULTIMAP | u32::from(fixed_bytes.unwrap_or(0)) << VALUE_BYTES_AT
     }
 
+    /// The flags of a table that stores values like this.
+    pub(crate) fn of_shape(shape: Shape) -> u32 {
+        if shape.is_multi() {
+            of_multimap(shape.width().map(|width| width as u16))
+        } else {
+            0
+        }
+    }
+
     /// Whether the order of keys has a name.
     pub(crate) fn is_order_named(flags: u32) -> bool {
         flags & KEY_ORDER == NAMED_ORDER

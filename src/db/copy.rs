@@ -15,10 +15,11 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::catalog::{TableRecord, TableSpec};
+use crate::catalog::{flags, TableRecord, TableSpec};
 use crate::db::{Db, Options};
 use crate::error::{best_effort, Error, ErrorKind, Result};
 use crate::mapping::file;
+use crate::page::value_set::Shape;
 use crate::sys::fork;
 use crate::sys::rights::FileRights;
 use crate::tree::Tree;
@@ -52,10 +53,10 @@ impl Target {
         }
     }
 
-    /// A table of this name without types and flags.
-    pub(crate) fn plain(name: &str) -> Target {
+    /// A table of this name without types, which stores values like this.
+    pub(crate) fn without_record(name: &str, shape: Shape) -> Target {
         let [key_codec, value_codec, key_order] = [const { String::new() }; 3];
-        Target { name: name.to_string(), key_codec, value_codec, flags: 0, key_order }
+        Target { name: name.to_string(), key_codec, value_codec, flags: flags::of_shape(shape), key_order }
     }
 
     fn spec(&self) -> TableSpec<'_> {

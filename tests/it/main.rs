@@ -43,6 +43,7 @@ mod long_values;
 mod mixed;
 mod model;
 mod multi_edits;
+mod multi_salvage;
 mod multimap;
 mod never_larger;
 mod opening;

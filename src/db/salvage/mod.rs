@@ -16,6 +16,7 @@
 mod ranges;
 mod rescue;
 mod scan;
+mod shapes;
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -59,7 +60,8 @@ pub struct SalvageReport {
 #[non_exhaustive]
 pub struct SalvagedTable {
     /// The name. A name such as `lost-16` means that the record of the table was lost; the table
-    /// then has no types.
+    /// then has no types. Whether it is a multimap, and the size of its values, is told from its
+    /// pages.
     pub name: String,
     /// Entries copied from the newest state.
     pub entries: u64,

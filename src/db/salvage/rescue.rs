@@ -127,7 +127,7 @@ impl<'r> Rescue<'r> {
                 continue;
             }
             let tree = record.root.tree;
-            if !self.adopt(tree, &name, Some(&record), true)? {
+            if !self.adopt(tree, self.target_of(&name, &record), Some(&record), true)? {
                 let what = format!("tree {tree} belongs to two tables");
                 self.lost.push(Finding { table: Some(name), what, ..Finding::default() });
                 continue;
@@ -155,21 +155,26 @@ impl<'r> Rescue<'r> {
         Ok(())
     }
 
+    /// A table with the codecs and flags of a record. Leaves out codec names that are too long for
+    /// a record: a damaged record may have them.
+    pub(super) fn target_of(&self, name: &str, record: &TableRecord) -> Target {
+        match record.encode().len() <= max_inline_value_bytes(self.pages.page_size()) {
+            true => Target::of(name, record),
+            false => Target::without_record(name, flags::shape(record.flags)),
+        }
+    }
+
     /// Creates a table for a tree. `false` if the tree has one already, or is no table.
     pub(super) fn adopt(
         &mut self,
         tree: TreeId,
-        name: &str,
+        target: Target,
         record: Option<&TableRecord>,
         is_certain: bool,
     ) -> Result<bool> {
         if tree < TreeId::FIRST_TABLE || self.known.contains_key(&tree) {
             return Ok(false);
         }
-        // Leave out codec names that are too long for a record: a damaged record may have them.
-        let limit = max_inline_value_bytes(self.pages.page_size());
-        let record = record.filter(|record| record.encode().len() <= limit);
-        let target = record.map_or_else(|| Target::plain(name), |record| Target::of(name, record));
         self.copy.make_table(&target)?;
         self.names.insert(target.name.clone());
         let counts = SalvagedTable {

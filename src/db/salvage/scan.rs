@@ -13,16 +13,20 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::catalog::TableRecord;
+use crate::db::copy::Target;
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
+use crate::limits::max_inline_key_bytes;
 use crate::page::checksum;
 use crate::page::header::{Header, PageKind};
 use crate::page::key::PageKey;
 use crate::page::leaf::{Leaf, LeafValue};
+use crate::page::value_set::Shape;
 use crate::tree::{self, TreeRoot};
 use crate::txn::open::survey::Candidate;
 
 use super::rescue::{record_of, Rescue, Row};
+use super::shapes::{is_of_multimap, Sets, Shapes};
 
 /// Limit on pages read to verify overflow extents that no pointer leads to: this many times the
 /// allocated pages of the file, plus a constant for extents with holes. Without a limit,
@@ -74,29 +78,30 @@ impl Rescue<'_> {
     /// Adds entries of older states and single leaves, the newest first. `bound`: the newest
     /// transaction and the next tree id, if known; pages beyond them are ignored.
     pub(super) fn scan(&mut self, older: &[Candidate], bound: Option<(TxnId, TreeId)>) -> Result<()> {
-        let found = self.find_leaves(bound)?;
+        let (found, shapes) = self.find_leaves(bound)?;
         let mut records = self.older_records(older, &found)?;
         // If two trees have the same name, the one with the greater id gets it: the other table was
         // dropped.
         for (tree, of_tree) in records.by_tree.iter().rev() {
             let named = of_tree.iter().find(|(_, name, _)| self.may_adopt(name)).cloned();
             if let Some((_, name, record)) = named {
-                self.adopt(*tree, &name, Some(&record), false)?;
+                self.adopt(*tree, self.target_of(&name, &record), Some(&record), false)?;
             }
         }
         let roots = std::mem::take(&mut records.by_tree).into_values().flatten();
         let mut sources: Vec<(TxnId, Source)> =
             roots.map(|(txn, _, record)| (txn, Source::Root(record.root))).collect();
-        let is_of_table = |leaf: &FoundLeaf| leaf.tree >= TreeId::FIRST_TABLE && !leaf.tree.is_of_values();
-        let leaves = found.into_iter().filter(is_of_table);
-        sources.extend(leaves.map(|leaf| (leaf.txn, Source::Leaf(leaf))));
+        let is_of_table = |leaf: &FoundLeaf| leaf.tree >= TreeId::FIRST_TABLE;
+        let leaves: Vec<FoundLeaf> = found.into_iter().filter(is_of_table).collect();
+        let shapes = self.shapes_of_unknown(&leaves, &shapes);
+        sources.extend(leaves.into_iter().map(|leaf| (leaf.txn, Source::Leaf(leaf))));
         // A stable sort: a root comes before leaves of the same transaction.
         sources.sort_by_key(|(txn, _)| Reverse(*txn));
         for (_, source) in &sources {
             match source {
                 Source::Root(root) => self.older_root(root)?,
                 // Unless a walk from a root has visited it meanwhile.
-                Source::Leaf(leaf) if !self.walked.is_taken(leaf.id) => self.table_leaf(leaf)?,
+                Source::Leaf(leaf) if !self.walked.is_taken(leaf.id) => self.table_leaf(leaf, &shapes)?,
                 Source::Leaf(_) => {}
             }
         }
@@ -121,9 +126,31 @@ impl Rescue<'_> {
         Ok(records)
     }
 
-    fn find_leaves(&mut self, bound: Option<(TxnId, TreeId)>) -> Result<Vec<FoundLeaf>> {
+    /// How the tables without a record store their values. Of two kinds of leaves, the newest
+    /// counts.
+    fn shapes_of_unknown(&self, leaves: &[FoundLeaf], shapes: &Shapes) -> BTreeMap<TreeId, Shape> {
+        let mut found: BTreeMap<TreeId, (TxnId, Option<Sets>)> = BTreeMap::new();
+        let mut page = Vec::new();
+        for at in leaves.iter().filter(|leaf| !self.known.contains_key(&leaf.tree)) {
+            let Some(leaf) = self.verified_leaf(at.id, &mut page) else { continue };
+            let mut sets = is_of_multimap(&leaf).then(Sets::default);
+            if let Some(sets) = &mut sets {
+                sets.note(&leaf);
+            }
+            match found.get_mut(&at.tree) {
+                Some((_, Some(known))) if sets.is_some() => known.note(&leaf),
+                Some((txn, _)) if *txn >= at.txn => {}
+                _ => drop(found.insert(at.tree, (at.txn, sets))),
+            }
+        }
+        let limit = max_inline_key_bytes(self.pages.page_size());
+        let shape_of = |tree, sets: Sets| shapes.of(tree, limit).unwrap_or_else(|| sets.shape(limit));
+        found.into_iter().filter_map(|(tree, (_, sets))| Some((tree, shape_of(tree, sets?)))).collect()
+    }
+
+    fn find_leaves(&mut self, bound: Option<(TxnId, TreeId)>) -> Result<(Vec<FoundLeaf>, Shapes)> {
         let count = self.pages.page_count();
-        let (mut found, mut page) = (Vec::new(), Vec::new());
+        let (mut found, mut shapes, mut page) = (Vec::new(), Shapes::default(), Vec::new());
         let mut reads_left = self.pages.allocated().saturating_mul(RUN_READS).saturating_add(RUN_READS_MORE);
         let mut next = 2;
         while next < count {
@@ -155,13 +182,17 @@ impl Rescue<'_> {
                 }
                 continue;
             }
-            let leaf = header.kind == PageKind::Leaf && header.level == 0;
-            let known = bound.is_none_or(|(txn, next_tree)| header.txn <= txn && header.tree < next_tree);
+            let leaf = matches!(header.kind, PageKind::Leaf | PageKind::Packed) && header.level == 0;
+            let table = header.tree.of_table();
+            let known = bound.is_none_or(|(txn, next_tree)| header.txn <= txn && table < next_tree);
             if leaf && known && checksum::compute(&page) == header.checksum {
-                found.push(FoundLeaf { txn: header.txn, id, tree: header.tree });
+                match header.tree.is_of_values() {
+                    true => shapes.note_value_leaf(&header, &page),
+                    false => found.push(FoundLeaf { txn: header.txn, id, tree: header.tree }),
+                }
             }
         }
-        Ok(found)
+        Ok((found, shapes))
     }
 
     /// Table records of a catalog page that no pointer leads to.
@@ -192,7 +223,7 @@ impl Rescue<'_> {
         }
     }
 
-    fn table_leaf(&mut self, found: &FoundLeaf) -> Result<()> {
+    fn table_leaf(&mut self, found: &FoundLeaf, shapes: &BTreeMap<TreeId, Shape>) -> Result<()> {
         self.page_done()?;
         let wanted = match self.known.contains_key(&found.tree) {
             true => self.is_missing(found.tree),
@@ -201,7 +232,8 @@ impl Rescue<'_> {
         let (mut page, mut run) = (Vec::new(), Vec::new());
         let Some(leaf) = self.verified_leaf(found.id, &mut page).filter(|_| wanted) else { return Ok(()) };
         let name = self.free_name(found.tree);
-        self.adopt(found.tree, &name, None, false)?;
+        let shape = shapes.get(&found.tree).copied().unwrap_or_default();
+        self.adopt(found.tree, Target::without_record(&name, shape), None, false)?;
         for at in 0..leaf.count() {
             let Ok((key, value)) = leaf.entry(at) else { continue };
             let Some(key) = self.whole(key) else { continue };
