@@ -10,6 +10,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::TreeId;
+use crate::limits::max_inline_key_bytes;
 use crate::page::branch::Child;
 use crate::page::header::PageStamp;
 use crate::page::key::{LongKey, PageKey, PageKeyBuf, WholeKeys as _};
@@ -48,6 +49,14 @@ struct Staged {
     value: StagedValue,
 }
 
+impl Staged {
+    /// Whether the page will hold the whole key and a value of the plain kind.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.long.is_none() && matches!(self.value, StagedValue::Inline(_))
+    }
+}
+
 /// Entries on their way into leaves, and the leaves that were built of them.
 #[derive(Default)]
 pub(crate) struct Stage {
@@ -75,6 +84,7 @@ impl Stage {
     }
 
     /// Adds an entry for which there is room, whose key is greater than all before.
+    #[inline(always)]
     pub(crate) fn add(&mut self, key: PageKey<'_>, value: LeafValue<'_>) {
         self.used += leaf::entry_size(key, value);
         let key_at = self.bytes.len();
@@ -116,12 +126,17 @@ impl Stage {
     fn build_first<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId, count: usize) -> Result<()> {
         let now = &self.staged[..count];
         let (Some(first), Some(last)) = (now.first(), now.last()) else { return Ok(()) };
-        let txn = pages.txn();
-        let entries = now.iter().map(|staged| entry_of(&self.bytes, staged));
+        let (txn, bytes) = (pages.txn(), &self.bytes);
         let ptr = pages.write_new(|page, id| {
-            // Only a damaged page can have more entries than fit.
-            match leaf::build(page, PageStamp { id, tree, txn }, entries)? {
+            let stamp = PageStamp { id, tree, txn };
+            // Most loads have only such entries. `build` is compiled for them without long keys.
+            let fits = match now.iter().all(Staged::is_plain) {
+                true => leaf::build(page, stamp, now.iter().map(|staged| plain_entry_of(bytes, staged))),
+                false => leaf::build(page, stamp, now.iter().map(|staged| entry_of(bytes, staged))),
+            };
+            match fits? {
                 true => Ok(()),
+                // Only a damaged page can have more entries than fit.
                 false => Err(Error::corrupt(id, "an entry that was to be moved here is larger than the limit")),
             }
         })?;
@@ -168,6 +183,14 @@ impl Bulk {
     /// Whether a key is greater than all so far, of the tree and of the pushed entries.
     #[inline]
     pub(crate) fn is_after_all<P: PageRead>(&self, pages: &P, key: &[u8]) -> Result<bool> {
+        match self.stage.staged.last() {
+            Some(last) if last.long.is_none() => Ok(key_of(&self.stage.bytes, last).bytes < key),
+            _ => self.is_after_last(pages, key),
+        }
+    }
+
+    #[inline(never)]
+    fn is_after_last<P: PageRead>(&self, pages: &P, key: &[u8]) -> Result<bool> {
         match self.stage.last_key() {
             Some(last) => Ok(pages.compare(last, key)?.is_lt()),
             None => Ok(true),
@@ -177,16 +200,44 @@ impl Bulk {
     /// Adds an entry whose key is greater than all so far, within the limits.
     #[inline]
     pub(crate) fn push<P: PageWrite>(&mut self, tree: TreeMut<'_, P>, key: &[u8], value: LeafValue<'_>) -> Result<()> {
-        let TreeMut { pages, root } = tree;
-        let key = store_key(pages, root.tree, key)?;
-        if self.stage.is_full_for(leaf::entry_size(key, value), pages.page_size()) {
-            self.stage.build_leaf(pages, root.tree)?;
-            if self.stage.built.len() >= PROPAGATE_LEAVES {
-                self.propagate_built(TreeMut::new(pages, root))?;
+        match value {
+            // Compiled without long keys and other kinds of values.
+            LeafValue::Inline(bytes) if key.len() <= max_inline_key_bytes(tree.pages.page_size()) => {
+                self.push_stored(tree, PageKey::from(key), LeafValue::Inline(bytes))
             }
+            _ => self.push_any(tree, key, value),
+        }
+    }
+
+    #[inline(never)]
+    fn push_any<P: PageWrite>(&mut self, tree: TreeMut<'_, P>, key: &[u8], value: LeafValue<'_>) -> Result<()> {
+        let key = store_key(tree.pages, tree.root.tree, key)?;
+        self.push_stored(tree, key, value)
+    }
+
+    #[inline(always)]
+    fn push_stored<P: PageWrite>(
+        &mut self,
+        tree: TreeMut<'_, P>,
+        key: PageKey<'_>,
+        value: LeafValue<'_>,
+    ) -> Result<()> {
+        if self.stage.is_full_for(leaf::entry_size(key, value), tree.pages.page_size()) {
+            self.build_leaf(tree)?;
         }
         self.stage.add(key, value);
         Ok(())
+    }
+
+    /// Builds a leaf of the staged entries, and puts the built leaves into the tree if there are
+    /// enough of them.
+    #[inline(never)]
+    fn build_leaf<P: PageWrite>(&mut self, tree: TreeMut<'_, P>) -> Result<()> {
+        self.stage.build_leaf(tree.pages, tree.root.tree)?;
+        match self.stage.built.len() >= PROPAGATE_LEAVES {
+            true => self.propagate_built(tree),
+            false => Ok(()),
+        }
     }
 
     /// Puts all pushed entries into the tree.
@@ -217,8 +268,18 @@ impl Bulk {
     }
 }
 
+#[inline(always)]
 fn key_of<'b>(bytes: &'b [u8], staged: &Staged) -> PageKey<'b> {
     PageKey { bytes: &bytes[staged.key_at..staged.key_at + staged.key_bytes], long: staged.long }
+}
+
+/// An entry for which [`Staged::is_plain`] holds.
+#[inline]
+fn plain_entry_of<'b>(bytes: &'b [u8], staged: &Staged) -> (&'b [u8], LeafValue<'b>) {
+    let StagedValue::Inline(value_bytes) = staged.value else { return (&[], LeafValue::Inline(&[])) };
+    let entry = &bytes[staged.key_at..staged.key_at + staged.key_bytes + value_bytes];
+    let (key, value) = entry.split_at(staged.key_bytes);
+    (key, LeafValue::Inline(value))
 }
 
 fn entry_of<'b>(bytes: &'b [u8], staged: &Staged) -> (PageKey<'b>, LeafValue<'b>) {
