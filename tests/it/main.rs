@@ -4,6 +4,7 @@
 //! from `support::seed`, which prints it. `MAPLEAF_SEED` repeats a run; `MAPLEAF_LONG=n` makes runs
 //! n times as long and seeds them from the clock.
 
+mod all_kinds;
 mod api;
 mod api_forms;
 mod bad_input;
@@ -33,6 +34,7 @@ mod fuzzed;
 mod golden;
 mod growth;
 mod inherited;
+mod kinds;
 mod large_page_ids;
 mod limits;
 mod load;

@@ -15,6 +15,7 @@
 //! begin, try, wait MILLIS         begins a write transaction        ok TXN | none
 //! insert TABLE KEY VALUE, commit, abort   in that transaction       ok
 //! hold, held, release             a read transaction, all read of it   TXN | TXN HASH | ok
+//! kinds SEED                      changes tables of all kinds       TXN HASH
 //! hash                            the published state               TXN HASH
 //! label TEXT, refresh             the read transaction              ok | ok TXN
 //! readers                         of all processes  readers PROCESS:TXN:LABEL:64_KIB_PINNED..
@@ -51,6 +52,7 @@ use mapleaf::testing::{
 use mapleaf::{Db, Durability, Error, ErrorKind, Options, PinnedBy, ReadTxn, WriteTxn};
 
 use super::broker;
+use crate::kinds::{self, Contents, State};
 use crate::reexec;
 use crate::support;
 use crate::workload::History;
@@ -324,6 +326,7 @@ impl Session {
             ["get", table, key] => get(db, table, key),
             ["filled", table, first, count, len] => filled(db, table, [first, count, len].map(parse)),
             ["update", of, table, count, keys, len] => update(db, level(of), table, [count, keys, len].map(parse)),
+            ["kinds", seed] => change_kinds(db, parse(seed)),
             ["hash"] => hash(&db.begin_read().map_err(failed)?),
             ["readers"] => {
                 let all = db.readers().map_err(failed)?;
@@ -468,12 +471,18 @@ fn update(db: &Db, of: Durability, table: &str, [count, keys, len]: [u64; 3]) ->
     answer
 }
 
-/// The number of a state, and a hash of its tables and entries.
+/// The number of a state, and a hash of its tables and entries, or pairs.
 fn hash(txn: &ReadTxn) -> Answer {
     let all = || {
         let mut hasher = DefaultHasher::new();
         for info in txn.tables()? {
             info.name.hash(&mut hasher);
+            if info.is_multimap {
+                for pair in txn.multi_bytes_table(&info.name)?.iter() {
+                    pair?.hash(&mut hasher);
+                }
+                continue;
+            }
             for entry in txn.bytes_table(&info.name)?.iter() {
                 entry?.hash(&mut hasher);
             }
@@ -481,6 +490,45 @@ fn hash(txn: &ReadTxn) -> Answer {
         Ok(format!("{} {:016x}", txn.txn_id(), hasher.finish()))
     };
     all().map_err(failed)
+}
+
+/// The hash of a state of this number that holds what the model says.
+fn hash_of(txn: u64, state: &State) -> String {
+    let mut hasher = DefaultHasher::new();
+    for (name, contents) in state {
+        name.hash(&mut hasher);
+        match contents {
+            Contents::Single(rows) => rows.iter().for_each(|(key, value)| (&key[..], &value[..]).hash(&mut hasher)),
+            Contents::Multi(_, pairs) => pairs
+                .iter()
+                .for_each(|(key, values)| values.iter().for_each(|value| (&key[..], &value[..]).hash(&mut hasher))),
+        }
+    }
+    format!("{txn} {:016x}", hasher.finish())
+}
+
+/// Makes random changes to tables of all kinds, some of which are taken back. Answers with what a
+/// reader has to see then.
+fn change_kinds(db: &Db, seed: u64) -> Answer {
+    let changed = || {
+        let mut txn = db.begin_write()?;
+        let mut state = kinds::read(&db.begin_read()?)?;
+        let mut rng = support::Rng::new(seed);
+        let page_size = db.stats()?.page_size as usize;
+        for _ in 0..1 + rng.below(4) {
+            kinds::change(&mut txn, &mut state, &mut rng, page_size);
+        }
+        let (before, savepoint) = (state.clone(), txn.savepoint()?);
+        kinds::change(&mut txn, &mut state, &mut rng, page_size);
+        if rng.below(2) == 0 {
+            txn.rollback_to(&savepoint)?;
+            state = before;
+        }
+        kinds::assert_sees(&txn, &state);
+        let id = txn.txn_id();
+        txn.commit().map(|()| hash_of(id, &state))
+    };
+    changed().map_err(failed)
 }
 
 #[test]

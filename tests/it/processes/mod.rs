@@ -14,6 +14,7 @@
 //! places   other users, permissions, links, renamed and copied files, `fork`
 //! mounts   namespaces, read-only mounts, a file without its directory, full file systems
 //! readers  the list of read transactions of all processes
+//! kinds    tables of all kinds that processes change in turns
 //! snapshots  named snapshots that one process makes while another one writes
 //! exclusive  processes that have a file exclusively
 //! ```
@@ -30,6 +31,7 @@ mod death;
 mod exclusive;
 mod faults;
 mod forked;
+mod kinds;
 pub(crate) mod member;
 mod memory;
 mod mounts;
