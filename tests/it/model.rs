@@ -1,20 +1,38 @@
-//! The database compared with a `BTreeMap`: random transactions over several tables, aborts,
-//! reopening, and snapshots that are held over many commits. Each snapshot is compared completely
-//! with the map at the time when it began.
+//! The database compared with maps: random transactions over several tables and multimaps, with
+//! savepoints and nested transactions, aborts, reopening, named snapshots, and snapshots that are
+//! held over many commits. Each snapshot is compared completely with the maps at the time when it
+//! began.
+//!
+//! ```text
+//! pairs    steps of multimaps
+//! cursors  cursors of two tables that are alive at once, each with its place in a map
+//! nested   nested transactions to any depth
+//! ```
 //!
 //! proptest shrinks a failing case and keeps it in `tests/proptest-regressions`; each later run
 //! tries it first. The seed is printed; see `support::seed`.
 
-use std::collections::BTreeMap;
+mod cursors;
+mod nested;
+mod pairs;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::mem::discriminant;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use mapleaf::{Options, ReadTable, ReadTxn, Table, TableMut, WriteTxn};
+use mapleaf::{ErrorKind, Options, ReadTable, ReadTxn, Savepoint, Table, TableMut, WriteTxn};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, RngAlgorithm, TestRng, TestRunner};
 
+use crate::kinds::{same_owned, same_pairs};
 use crate::support::{bytes, long, mix, seed, Rng, TestDb};
+
+use cursors::{any_segments, Segment};
+use nested::{any_change, Change};
+use pairs::{any_pair_op, Multis, PairOp, MULTIS};
 
 type Key = Vec<u8>;
 type Entries = BTreeMap<Key, Arc<Vec<u8>>>;
@@ -24,6 +42,22 @@ type Bytes = Table<&'static [u8], &'static [u8]>;
 
 fn table(number: u8) -> Bytes {
     Table::named(format!("table {number}"))
+}
+
+/// All tables: those of single values have the numbers 0 to 3, multimaps 4 to 6.
+#[derive(Clone, Default)]
+struct Model {
+    tables: Tables,
+    multis: Multis,
+}
+
+/// The name of a table with a number.
+fn name_of(number: u8) -> String {
+    if number < 4 {
+        table(number).name().to_string()
+    } else {
+        pairs::name_of(number)
+    }
 }
 
 /// A key, mostly one that lies in its page, whose limit the case has.
@@ -132,6 +166,20 @@ enum Op {
     Read(u8),
     /// Changes two tables by turns, by two open handles, and reads a third meanwhile.
     ByTurns(u8, Vec<(bool, KeyOf, LenOf)>),
+    /// Steps of a multimap.
+    Pairs(u8, Vec<PairOp>),
+    /// Looks up an entry, and then decides.
+    Entry(u8, KeyOf, LenOf, u8),
+    /// Cursors of this table and the next one, and a multimap beside them.
+    Cursors(u8, Vec<Segment>),
+    Savepoint,
+    /// Goes back to one of the savepoints.
+    RollBack(u8),
+    GiveUp(u8),
+    /// Transactions inside the transaction, to this depth; the bits say which commit.
+    Nested(u8, u8, Vec<Change>),
+    /// A named snapshot: which, and what happens to it.
+    Named(u8, Named),
     Commit,
     Abort,
     Reopen,
@@ -140,6 +188,18 @@ enum Op {
     Compare(u8),
     Release(u8),
 }
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Named {
+    Create,
+    Read,
+    Restore,
+    Drop,
+}
+
+/// Kinds of steps, and kinds of changes of named snapshots.
+const KINDS_OF_STEPS: usize = 26;
+const KINDS_OF_NAMED: usize = 4;
 
 fn any_op() -> impl Strategy<Value = Op> {
     let t = || 0..4u8;
@@ -153,8 +213,20 @@ fn any_op() -> impl Strategy<Value = Op> {
         4 => (t(), any_key(), 1..400u16).prop_map(|(t, key, count)| Op::DeleteRange(t, key, count)),
         3 => (t(), 1..120u16, any_len()).prop_map(|(t, count, len)| Op::Append(t, count, len)),
         1 => (t(), any_key(), 500_000..4_000_000u32).prop_map(|(t, key, len)| Op::Large(t, key, len)),
-        1 => t().prop_map(Op::Drop),
+        1 => (0..MULTIS.end).prop_map(Op::Drop),
         1 => (t(), t()).prop_map(|(from, to)| Op::Rename(from, to)),
+        1 => (MULTIS, MULTIS).prop_map(|(from, to)| Op::Rename(from, to)),
+        12 => (MULTIS, vec(any_pair_op(), 1..12)).prop_map(|(t, ops)| Op::Pairs(t, ops)),
+        4 => (t(), any_key(), any_len(), any::<u8>()).prop_map(|(t, key, len, what)| Op::Entry(t, key, len, what)),
+        6 => (t(), any_segments()).prop_map(|(t, segments)| Op::Cursors(t, segments)),
+        4 => Just(Op::Savepoint),
+        3 => any::<u8>().prop_map(Op::RollBack),
+        1 => any::<u8>().prop_map(Op::GiveUp),
+        5 => (0..5u8, any::<u8>(), vec(any_change(), 1..40))
+            .prop_map(|(depth, commits, changes)| Op::Nested(depth, commits, changes)),
+        6 => (0..3u8, prop_oneof![
+            2 => Just(Named::Create), 2 => Just(Named::Read), 1 => Just(Named::Restore), 1 => Just(Named::Drop),
+        ]).prop_map(|(name, what)| Op::Named(name, what)),
         3 => t().prop_map(Op::Read),
         6 => (t(), vec((any::<bool>(), any_key(), any_len()), 1..120)).prop_map(|(t, changes)| Op::ByTurns(t, changes)),
         9 => Just(Op::Commit),
@@ -175,7 +247,7 @@ struct Case {
 }
 
 fn any_case() -> impl Strategy<Value = Case> {
-    let page_size = prop_oneof![3 => Just(4096u32), 1 => Just(8192), 1 => Just(32768)];
+    let page_size = prop_oneof![3 => Just(4096u32), 1 => Just(8192), 1 => Just(16384), 1 => Just(32768)];
     let window = prop_oneof![Just(None), Just(Some(0)), Just(Some(1 << 20)), Just(Some(5 << 20))];
     (page_size, any::<bool>(), window, vec(any_op(), 1..150)).prop_map(|(page_size, in_file, window, ops)| Case {
         page_size,
@@ -191,9 +263,12 @@ struct Run {
     page_size: usize,
     txn: Option<WriteTxn>,
     /// The committed entries, and those of the running transaction.
-    committed: Tables,
-    pending: Tables,
-    snapshots: Vec<(ReadTxn, Tables)>,
+    committed: Model,
+    pending: Model,
+    /// Savepoints of the running transaction.
+    savepoints: Vec<(Savepoint, Model)>,
+    named: BTreeMap<u8, Model>,
+    snapshots: Vec<(ReadTxn, Model)>,
     /// Counter that makes every value different.
     version: u64,
 }
@@ -206,8 +281,9 @@ impl Run {
         }
         let db = if case.in_file { TestDb::file(options) } else { TestDb::memory(options) };
         let page_size = case.page_size as usize;
-        let (committed, pending) = (Tables::new(), Tables::new());
-        Run { db, page_size, txn: None, committed, pending, snapshots: Vec::new(), version: 0 }
+        let (committed, pending) = (Model::default(), Model::default());
+        let (savepoints, named, snapshots) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Run { db, page_size, txn: None, committed, pending, savepoints, named, snapshots, version: 0 }
     }
 
     fn key_limit(&self) -> usize {
@@ -227,7 +303,7 @@ impl Run {
     ) -> T {
         let txn = self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
         let mut handle = txn.table(table(t)).expect("table");
-        let model = self.pending.entry(t).or_default();
+        let model = self.pending.tables.entry(t).or_default();
         let done = change(&mut handle, model);
         assert_eq!(handle.len(), model.len() as u64, "entries of table {t}");
         done
@@ -254,12 +330,12 @@ impl Run {
     }
 
     fn key_at(&self, t: u8, at: u16) -> Option<Key> {
-        let model = self.pending.get(&t)?;
+        let model = self.pending.tables.get(&t)?;
         model.keys().nth(usize::from(at) % model.len().max(1)).cloned()
     }
 
     fn append(&mut self, t: u8, count: u16, len: &LenOf) {
-        let last = self.pending.get(&t).and_then(|model| model.keys().next_back().cloned());
+        let last = self.pending.tables.get(&t).and_then(|model| model.keys().next_back().cloned());
         let mut key = last.unwrap_or_default();
         let limit = self.key_limit();
         for step in 0..count {
@@ -275,7 +351,8 @@ impl Run {
                     None => break,
                 }
             }
-            let fits = self.pending.get(&t).and_then(|model| model.keys().next_back()).is_none_or(|last| *last < key);
+            let fits =
+                self.pending.tables.get(&t).and_then(|model| model.keys().next_back()).is_none_or(|last| *last < key);
             let value = self.value(len);
             self.change(t, |handle, model| match handle.append(&key, &value) {
                 Ok(()) => assert!(fits && model.insert(key.clone(), value).is_none()),
@@ -286,23 +363,129 @@ impl Run {
 
     fn drop_table(&mut self, t: u8) {
         let txn = self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
-        let there = txn.drop_table(table(t).name()).expect("drop");
-        assert_eq!(there, self.pending.remove(&t).is_some(), "whether there was a table {t}");
+        let there = txn.drop_table(&name_of(t)).expect("drop");
+        let Model { tables, multis } = &mut self.pending;
+        assert_eq!(there, tables.remove(&t).is_some() | multis.remove(&t).is_some(), "whether there was a table {t}");
     }
 
+    /// Renames a table, or a multimap.
     fn rename(&mut self, from: u8, to: u8) {
         let txn = self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
-        let fine = self.pending.contains_key(&from) && (from == to || !self.pending.contains_key(&to));
-        assert_eq!(txn.rename_table(table(from).name(), table(to).name()).is_ok(), fine, "{from} to {to}");
+        let Model { tables, multis } = &mut self.pending;
+        let is_there = |t: u8| tables.contains_key(&t) || multis.contains_key(&t);
+        let fine = is_there(from) && (from == to || !is_there(to));
+        assert_eq!(txn.rename_table(&name_of(from), &name_of(to)).is_ok(), fine, "{from} to {to}");
         if fine {
-            let entries = self.pending.remove(&from).expect("there");
-            self.pending.insert(to, entries);
+            drop(tables.remove(&from).map(|entries| tables.insert(to, entries)));
+            drop(multis.remove(&from).map(|pairs| multis.insert(to, pairs)));
+        }
+    }
+
+    fn pairs(&mut self, t: u8, ops: &[PairOp]) {
+        let limit = self.key_limit();
+        let txn = &*self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
+        pairs::steps(txn, &mut self.pending.multis, t, ops, limit);
+    }
+
+    /// An entry that is there or not, and each way to go on.
+    fn entry(&mut self, t: u8, key: Key, len: &LenOf, what: u8) {
+        let value = self.value(len);
+        self.change(t, |handle, model| {
+            let entry = handle.entry(&key).expect("an entry");
+            assert_eq!(entry.key().expect("its key"), key);
+            match (what % 4, entry) {
+                (0, entry) => {
+                    let stored = entry.or_insert(&value).expect("stored");
+                    assert!(stored == model.entry(key).or_insert(value).as_slice(), "the value of the entry");
+                }
+                (1, entry) => {
+                    let found = entry.and_modify(|_| &value).expect("changed");
+                    let is_there = matches!(found, mapleaf::Entry::Occupied(_));
+                    assert_eq!(is_there, model.contains_key(&key));
+                    model.entry(key).and_modify(|old| *old = value);
+                }
+                (2, mapleaf::Entry::Occupied(entry)) => {
+                    assert!(entry.remove().expect("removed").as_ref() == model.remove(&key).as_deref());
+                }
+                (3, mapleaf::Entry::Occupied(mut entry)) => {
+                    assert!(entry.get().expect("its value") == model[&key].as_slice());
+                    let old = entry.insert(&value).expect("stored");
+                    assert!(old.as_ref() == model.insert(key, value).as_deref(), "the old value");
+                }
+                (_, mapleaf::Entry::Vacant(entry)) => {
+                    assert!(entry.insert(&value).expect("stored") == value.as_slice());
+                    assert!(model.insert(key, value).is_none());
+                }
+                (_, entry) => panic!("{entry:?}"),
+            }
+        });
+    }
+
+    fn cursors(&mut self, t: u8, segments: &[Segment]) {
+        let (limit, page_size) = (self.key_limit(), self.page_size);
+        let txn = &*self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
+        cursors::run(txn, &mut self.pending, t, segments, (limit, page_size), &mut self.version);
+    }
+
+    fn savepoint(&mut self) {
+        let txn = self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
+        self.savepoints.push((txn.savepoint().expect("a savepoint"), self.pending.clone()));
+    }
+
+    fn roll_back(&mut self, at: u8) {
+        let (Some(txn), false) = (&mut self.txn, self.savepoints.is_empty()) else { return };
+        let at = usize::from(at) % self.savepoints.len();
+        txn.rollback_to(&self.savepoints[at].0).expect("went back");
+        for (gone, _) in self.savepoints.split_off(at + 1) {
+            assert_eq!(txn.rollback_to(&gone).map_err(|e| e.kind()), Err(ErrorKind::Usage), "it was given up");
+        }
+        self.pending = self.savepoints[at].1.clone();
+        nested::assert_sees(txn, &self.pending);
+    }
+
+    fn give_up(&mut self, at: u8) {
+        let (Some(txn), false) = (&mut self.txn, self.savepoints.is_empty()) else { return };
+        let at = usize::from(at) % self.savepoints.len();
+        txn.release(self.savepoints[at].0).expect("given up");
+        self.savepoints.truncate(at);
+    }
+
+    fn nested(&mut self, depth: u8, commits: u8, changes: &[Change]) {
+        let (limit, page_size) = (self.key_limit(), self.page_size);
+        let txn = self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
+        nested::run(txn, &mut self.pending, (depth, commits), changes, (limit, page_size));
+    }
+
+    /// Each change of the named snapshots is a transaction of its own.
+    fn named(&mut self, number: u8, what: Named) {
+        self.commit();
+        let name = format!("snapshot {number}");
+        let there = self.named.get(&number).cloned();
+        let expected = if there.is_some() == (what != Named::Create) { Ok(()) } else { Err(ErrorKind::Usage) };
+        let done = match what {
+            Named::Create => self.db.create_snapshot(&name).map(drop),
+            Named::Restore => self.db.restore_snapshot(&name),
+            Named::Drop => self.db.drop_snapshot(&name),
+            Named::Read => self.db.read_snapshot(&name).map(|txn| {
+                let model = there.clone().expect("a snapshot that was created");
+                compare(&txn, &model);
+                if self.snapshots.len() < 6 {
+                    self.snapshots.push((txn, model));
+                }
+            }),
+        };
+        assert_eq!(done.map_err(|e| e.kind()), expected, "{what:?} of {name}");
+        match (what, there) {
+            (Named::Create, None) => drop(self.named.insert(number, self.committed.clone())),
+            (Named::Drop, _) => drop(self.named.remove(&number)),
+            (Named::Restore, Some(model)) => (self.committed, self.pending) = (model.clone(), model),
+            _ => {}
         }
     }
 
     /// Reads a table inside the transaction.
     fn read(&mut self, t: u8) {
-        if self.txn.is_none() || !self.pending.contains_key(&t) {
+        if self.txn.is_none() || !self.pending.tables.contains_key(&t) {
             return;
         }
         self.change(t, |handle, model| {
@@ -323,11 +506,11 @@ impl Run {
         let (limit, page_size) = (self.key_limit(), self.page_size);
         let txn = &*self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
         let mut handles = [t, other].map(|t| txn.table(table(t)).expect("table"));
-        let mut models = [t, other].map(|t| self.pending.remove(&t).unwrap_or_default());
+        let mut models = [t, other].map(|t| self.pending.tables.remove(&t).unwrap_or_default());
         assert!(txn.table(table(t)).is_err() && txn.read_table(table(other)).is_err(), "they are open");
         let reading = txn.read_table(table(third)).expect("no handle writes to it");
         let nothing = Entries::new();
-        let mut wanted = self.pending.get(&third).unwrap_or(&nothing).iter();
+        let mut wanted = self.pending.tables.get(&third).unwrap_or(&nothing).iter();
         let (mut entries, mut borrowed) = (reading.iter(), Vec::new());
         for (second, key, len) in changes {
             let (key, version) = (key.bytes(limit), self.version);
@@ -373,7 +556,7 @@ impl Run {
         }
         assert!(wanted.next().is_none(), "all entries of the table that is read");
         drop(handles);
-        self.pending.extend([t, other].into_iter().zip(models));
+        self.pending.tables.extend([t, other].into_iter().zip(models));
     }
 
     fn commit(&mut self) {
@@ -383,11 +566,13 @@ impl Run {
             assert_eq!(listed, names(&self.pending));
             txn.commit().expect("commit");
             self.committed = self.pending.clone();
+            self.savepoints.clear();
         }
     }
 
     fn abort(&mut self) {
         self.txn = None;
+        self.savepoints.clear();
         self.pending = self.committed.clone();
     }
 
@@ -421,7 +606,7 @@ impl Run {
             }
             Op::DeleteRange(t, from, count) => {
                 let from = from.bytes(limit);
-                let keys: Vec<Key> = match self.pending.get(t) {
+                let keys: Vec<Key> = match self.pending.tables.get(t) {
                     Some(model) => model.range(from..).take(usize::from(*count)).map(|(key, _)| key.clone()).collect(),
                     None => Vec::new(),
                 };
@@ -439,6 +624,14 @@ impl Run {
             Op::Rename(from, to) => self.rename(*from, *to),
             Op::Read(t) => self.read(*t),
             Op::ByTurns(t, changes) => self.by_turns(*t, changes),
+            Op::Pairs(t, ops) => self.pairs(*t, ops),
+            Op::Entry(t, key, len, what) => self.entry(*t, key.bytes(limit), len, *what),
+            Op::Cursors(t, segments) => self.cursors(*t, segments),
+            Op::Savepoint => self.savepoint(),
+            Op::RollBack(at) => self.roll_back(*at),
+            Op::GiveUp(at) => self.give_up(*at),
+            Op::Nested(depth, commits, changes) => self.nested(*depth, *commits, changes),
+            Op::Named(name, what) => self.named(*name, *what),
             Op::Commit => self.commit(),
             Op::Abort => self.abort(),
             Op::Reopen => {
@@ -475,6 +668,9 @@ impl Run {
         }
         self.db.assert_clean();
         compare(&self.db.begin_read().expect("begins"), &self.committed);
+        for (number, model) in &self.named {
+            compare(&self.db.read_snapshot(&format!("snapshot {number}")).expect("read"), model);
+        }
         self.snapshots.iter().for_each(|(txn, model)| compare(txn, model));
         self.snapshots.clear();
         self.db.reopen();
@@ -482,17 +678,27 @@ impl Run {
     }
 }
 
-fn names(tables: &Tables) -> Vec<(String, u64)> {
-    tables.iter().map(|(&t, entries)| (table(t).name().to_string(), entries.len() as u64)).collect()
+fn names(model: &Model) -> Vec<(String, u64)> {
+    let singles = model.tables.iter().map(|(&t, entries)| (name_of(t), entries.len() as u64));
+    let count = |pairs: &crate::kinds::Pairs| pairs.values().map(BTreeSet::len).sum::<usize>() as u64;
+    let mut names: Vec<_> = model.multis.iter().map(|(&t, (_, pairs))| (name_of(t), count(pairs))).collect();
+    names.extend(singles);
+    names.sort();
+    names
 }
 
 /// Compares a snapshot with its model, whole.
-fn compare(txn: &ReadTxn, model: &Tables) {
+fn compare(txn: &ReadTxn, model: &Model) {
     let listed: Vec<(String, u64)> =
         txn.tables().expect("tables").into_iter().map(|table| (table.name, table.entries)).collect();
     assert_eq!(listed, names(model), "tables of the snapshot at {}", txn.txn_id());
-    for (&t, entries) in model {
+    for (&t, entries) in &model.tables {
         compare_table(&txn.table(table(t)).expect("table"), entries);
+    }
+    for (&t, (_, pairs)) in &model.multis {
+        let found = txn.multi_bytes_table(&name_of(t)).expect("a multimap");
+        same_pairs(&found, pairs);
+        same_owned(&found, pairs);
     }
 }
 
@@ -575,7 +781,14 @@ fn any_sequence(cases: u32) {
     let mut rng = Rng::new(seed("any_sequence_of_transactions"));
     start.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&rng.next().to_le_bytes()));
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &start));
+    let (steps, named) = (RefCell::new(HashSet::new()), RefCell::new(HashSet::new()));
     let done = runner.run(&any_case(), |case| {
+        for op in &case.ops {
+            steps.borrow_mut().insert(discriminant(op));
+            if let Op::Named(_, what) = op {
+                named.borrow_mut().insert(*what);
+            }
+        }
         let mut run = Run::new(&case);
         case.ops.iter().for_each(|op| run.step(op));
         run.end();
@@ -584,4 +797,5 @@ fn any_sequence(cases: u32) {
     if let Err(e) = done {
         panic!("{e}");
     }
+    assert_eq!((steps.borrow().len(), named.borrow().len()), (KINDS_OF_STEPS, KINDS_OF_NAMED), "each kind of step");
 }
