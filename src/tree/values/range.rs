@@ -2,13 +2,15 @@
 //!
 //! Floor: tree. The values of a set are read by their indexes. In a value tree each end has a path
 //! to its leaf, and knows which values of the leaf lie inside the bounds; a step within the leaf
-//! compares nothing.
+//! compares nothing. The values of a packed leaf are handed out like those of a set.
 //!
 //! Invariants:
 //!   VRANGE-1  all of `ready` of an end lies inside the bounds, and neither end has yielded any of
 //!             it.
 //!   VRANGE-2  when both ends are in the same leaf, their `ready` parts are equal.
-//!   VRANGE-3  values ascend from leaf to leaf; so a walk ends even in a damaged tree.
+//!   VRANGE-3  `lent` names the end of a value tree whose `ready` part is in `here` meanwhile. Both
+//!             ends are in different leaves then. It goes back before the tree takes a step.
+//!   VRANGE-4  values ascend from leaf to leaf; so a walk ends even in a damaged tree.
 //!
 //! Failure: a damaged page yields one `Err` and ends the range.
 
@@ -25,9 +27,15 @@ use crate::tree::values::stored::{root_of, single_value, ValueLeaf};
 use crate::tree::{Tree, TreeRoot};
 
 /// The values of one key in ascending order, and from the other end in descending order.
-pub(crate) enum ValueRange<'a, P> {
-    Set(ValueSet<'a>, Indexes<usize>),
-    Tree(Box<TreeValues<'a, P>>),
+pub(crate) struct ValueRange<'a, P> {
+    /// Values that lie side by side, and the indexes of those that were not yielded: of a set, or
+    /// of the packed leaf at one end of a value tree.
+    here: ValueSet<'a>,
+    indexes: Indexes<usize>,
+    tree: Option<Box<TreeValues<'a, P>>>,
+    /// The ends from which `indexes` may be yielded: both of a set, one of a value tree.
+    front: bool,
+    back: bool,
 }
 
 /// The values of a value tree.
@@ -62,7 +70,7 @@ impl End<'_> {
 impl<'a, P: PageRead> ValueRange<'a, P> {
     /// No values.
     pub(crate) fn none() -> ValueRange<'a, P> {
-        ValueRange::Set(ValueSet::new(&[], Default::default()), 0..0)
+        ValueRange::of_set(ValueSet::new(&[], Default::default()), 0..0)
     }
 
     /// The values that an entry of a table stores, between two bounds.
@@ -78,16 +86,43 @@ impl<'a, P: PageRead> ValueRange<'a, P> {
                 let set = ValueSet::new(bytes, table.shape);
                 let start = start_in(&low, |value| Ok(set.search(value)))?;
                 let stop = stop_in(&high, set.count(), |value| Ok(set.search(value)))?;
-                Ok(ValueRange::Set(set, start..stop.max(start)))
+                Ok(ValueRange::of_set(set, start..stop.max(start)))
             }
             LeafValue::Tree(to) => {
                 let root = root_of(table, &to);
                 let (front, back) = (End::new(), End::new());
                 let values = TreeValues { pages, root, front, back, low, high, met: false, done: false };
-                Ok(ValueRange::Tree(Box::new(values)))
+                let nothing = ValueSet::new(&[], Default::default());
+                let tree = Some(Box::new(values));
+                Ok(ValueRange { here: nothing, indexes: 0..0, tree, front: false, back: false })
             }
             LeafValue::Inline(_) | LeafValue::Overflow(_) => Err(single_value(table.ptr.id)),
         }
+    }
+
+    fn of_set(here: ValueSet<'a>, indexes: Indexes<usize>) -> ValueRange<'a, P> {
+        ValueRange { here, indexes, tree: None, front: true, back: true }
+    }
+
+    /// The next value from one end of a value tree, or of what is left of a set.
+    #[inline(never)]
+    fn step(&mut self, side: Side) -> Option<Result<&'a [u8]>> {
+        let Some(tree) = &mut self.tree else {
+            let at = if side == Side::First { self.indexes.next()? } else { self.indexes.next_back()? };
+            return Some(self.here.get(at).ok_or_else(damaged_set));
+        };
+        if self.front || self.back {
+            let lent = if self.front { &mut tree.front } else { &mut tree.back };
+            lent.ready = std::mem::replace(&mut self.indexes, 0..0);
+        }
+        let value = tree.next(side);
+        // Both ends in one leaf take turns, step by step (VRANGE-2).
+        let lent = if tree.met { None } else { tree.lend(side) };
+        (self.front, self.back) = (lent.is_some() && side == Side::First, lent.is_some() && side == Side::Last);
+        if let Some((values, indexes)) = lent {
+            (self.here, self.indexes) = (values, indexes);
+        }
+        value
     }
 }
 
@@ -96,25 +131,23 @@ impl<'a, P> ValueRange<'a, P> {
     /// nothing.
     #[inline(always)]
     pub(crate) fn next_fast(&mut self) -> Option<&'a [u8]> {
-        let ValueRange::Set(set, indexes) = self else { return None };
-        let at = indexes.start;
-        if at >= indexes.end {
+        let at = self.indexes.start;
+        if at >= self.indexes.end || !self.front {
             return None;
         }
-        let value = set.get(at)?;
-        indexes.start = at + 1;
+        let value = self.here.get(at)?;
+        self.indexes.start = at + 1;
         Some(value)
     }
 
     /// Like [`ValueRange::next_fast`], from the other end.
     #[inline(always)]
     pub(crate) fn next_back_fast(&mut self) -> Option<&'a [u8]> {
-        let ValueRange::Set(set, indexes) = self else { return None };
-        if indexes.start >= indexes.end {
+        if self.indexes.start >= self.indexes.end || !self.back {
             return None;
         }
-        let value = set.get(indexes.end - 1)?;
-        indexes.end -= 1;
+        let value = self.here.get(self.indexes.end - 1)?;
+        self.indexes.end -= 1;
         Some(value)
     }
 }
@@ -153,12 +186,9 @@ impl<'a, P: PageRead> Iterator for ValueRange<'a, P> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            ValueRange::Set(set, indexes) => {
-                let at = indexes.next()?;
-                Some(set.get(at).ok_or_else(damaged_set))
-            }
-            ValueRange::Tree(values) => values.next(Side::First),
+        match self.next_fast() {
+            Some(value) => Some(Ok(value)),
+            None => self.step(Side::First),
         }
     }
 }
@@ -166,12 +196,9 @@ impl<'a, P: PageRead> Iterator for ValueRange<'a, P> {
 impl<P: PageRead> DoubleEndedIterator for ValueRange<'_, P> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        match self {
-            ValueRange::Set(set, indexes) => {
-                let at = indexes.next_back()?;
-                Some(set.get(at).ok_or_else(damaged_set))
-            }
-            ValueRange::Tree(values) => values.next(Side::Last),
+        match self.next_back_fast() {
+            Some(value) => Some(Ok(value)),
+            None => self.step(Side::Last),
         }
     }
 }
@@ -195,6 +222,18 @@ impl<'a, P: PageRead> TreeValues<'a, P> {
             }
         }
         Some(value)
+    }
+
+    /// Hands out the rest of the packed leaf at one end.
+    fn lend(&mut self, side: Side) -> Option<(ValueSet<'a>, Indexes<usize>)> {
+        let shape = self.root.shape;
+        let end = if side == Side::First { &mut self.front } else { &mut self.back };
+        match end.leaf {
+            Some(ValueLeaf::Packed(leaf)) => {
+                Some((ValueSet::new(leaf.values(), shape), std::mem::replace(&mut end.ready, 0..0)))
+            }
+            _ => None,
+        }
     }
 
     fn end(&self, side: Side) -> &End<'a> {
@@ -254,6 +293,11 @@ impl<'a, P: PageRead> TreeValues<'a, P> {
         let (left, right) = if side == Side::First { (&before, &leaf) } else { (&leaf, &before) };
         if left.get(left.count().wrapping_sub(1))? >= right.get(0)? {
             return Err(Error::corrupt(ptr.id, "values are not in ascending order"));
+        }
+        end.path.look(self.pages, towards);
+        let ahead = end.path.ahead();
+        if !ahead.id.is_none() {
+            self.pages.prefetch(ahead.id, 0, self.pages.page_size());
         }
         Ok(Some(leaf))
     }

@@ -130,6 +130,16 @@ impl Model {
                 let mut backwards: Vec<&[u8]> = found().rev().map(|value| value.unwrap()).collect();
                 backwards.reverse();
                 assert!(forwards.iter().eq(expected.iter()) && forwards == backwards, "{low:?} {high:?}");
+                for turns in [0b01_u64, 0b0011, 0x5f00_ff0f_0f01_33f7] {
+                    let (mut range, mut left) = (found(), expected.iter().map(|value| value.as_slice()));
+                    for step in 0..=expected.len() {
+                        let (given, wanted) = match turns >> (step % 64) & 1 {
+                            0 => (range.next(), left.next()),
+                            _ => (range.next_back(), left.next_back()),
+                        };
+                        assert_eq!(given.map(|value| value.unwrap()), wanted, "{turns:x} {step}: {low:?} {high:?}");
+                    }
+                }
             }
         }
     }
