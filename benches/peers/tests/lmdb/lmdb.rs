@@ -47,6 +47,15 @@ pub(crate) struct Lmdb {
 
 impl Lmdb {
     pub(crate) fn create(path: &Path) -> Lmdb {
+        Lmdb::create_with(path, 0)
+    }
+
+    /// Values of a key in order; with `fixed_bytes`, all of one size.
+    pub(crate) fn create_multi(path: &Path, fixed_bytes: bool) -> Lmdb {
+        Lmdb::create_with(path, ffi::MDB_DUPSORT | if fixed_bytes { ffi::MDB_DUPFIXED } else { 0 })
+    }
+
+    fn create_with(path: &Path, kind: c_uint) -> Lmdb {
         let path = CString::new(path.as_os_str().as_bytes()).expect("no zero byte");
         let mut lmdb = Lmdb { env: ptr::null_mut(), dbi: 0 };
         // SAFETY: `env` takes the new environment.
@@ -58,7 +67,7 @@ impl Lmdb {
         assert!(found(unsafe { ffi::mdb_env_open(lmdb.env, path.as_ptr(), flags, 0o644) }));
         let txn = lmdb.begin(None);
         // SAFETY: the transaction is running; no name means the unnamed database.
-        assert!(found(unsafe { ffi::mdb_dbi_open(txn.txn, ptr::null(), ffi::MDB_CREATE, &mut lmdb.dbi) }));
+        assert!(found(unsafe { ffi::mdb_dbi_open(txn.txn, ptr::null(), ffi::MDB_CREATE | kind, &mut lmdb.dbi) }));
         txn.commit();
         lmdb
     }
@@ -115,6 +124,31 @@ impl Txn {
         found(unsafe { ffi::mdb_del(self.txn, self.dbi, &mut key, ptr::null_mut()) })
     }
 
+    /// Adds a pair. Returns whether it is new.
+    pub(crate) fn add(&self, key: &[u8], value: &[u8]) -> bool {
+        let (mut key, mut value) = (val(key), val(value));
+        // SAFETY: the transaction is running; key and value live through the call, which does not change them.
+        let code = unsafe { ffi::mdb_put(self.txn, self.dbi, &mut key, &mut value, ffi::MDB_NODUPDATA) };
+        code != ffi::MDB_KEYEXIST && found(code)
+    }
+
+    /// Deletes one value of a key.
+    pub(crate) fn delete_value(&self, key: &[u8], value: &[u8]) -> bool {
+        let (mut key, mut value) = (val(key), val(value));
+        // SAFETY: the transaction is running; key and value live through the call.
+        found(unsafe { ffi::mdb_del(self.txn, self.dbi, &mut key, &mut value) })
+    }
+
+    /// Number of values of a key.
+    pub(crate) fn count(&self, key: &[u8]) -> u64 {
+        let (mut cursor, mut count) = (self.cursor(), 0);
+        if cursor.go(Go::To(key)).is_some() {
+            // SAFETY: the cursor stands at a key; `count` takes the answer.
+            assert!(found(unsafe { ffi::mdb_cursor_count(cursor.cursor, &mut count) }));
+        }
+        count as u64
+    }
+
     /// Removes all entries.
     pub(crate) fn clear(&self) {
         // SAFETY: the transaction is running and has no cursor; 0 keeps the database.
@@ -147,6 +181,11 @@ pub(crate) enum Go<'k> {
     Stay,
     To(&'k [u8]),
     AtOrAfter(&'k [u8]),
+    NextKey,
+    PrevKey,
+    ToPair(&'k [u8], &'k [u8]),
+    /// To this value of a key, or to the next greater one of the same key.
+    ValueAtOrAfter(&'k [u8], &'k [u8]),
 }
 
 /// A cursor, which is dropped before its transaction ends.
@@ -156,17 +195,21 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     pub(crate) fn go(&mut self, go: Go<'_>) -> Option<Entry> {
-        let (op, key) = match go {
-            Go::First => (ffi::MDB_FIRST, None),
-            Go::Last => (ffi::MDB_LAST, None),
-            Go::Next => (ffi::MDB_NEXT, None),
-            Go::Prev => (ffi::MDB_PREV, None),
-            Go::Stay => (ffi::MDB_GET_CURRENT, None),
-            Go::To(key) => (ffi::MDB_SET_KEY, Some(key)),
-            Go::AtOrAfter(key) => (ffi::MDB_SET_RANGE, Some(key)),
+        let (op, key, value) = match go {
+            Go::First => (ffi::MDB_FIRST, None, None),
+            Go::Last => (ffi::MDB_LAST, None, None),
+            Go::Next => (ffi::MDB_NEXT, None, None),
+            Go::Prev => (ffi::MDB_PREV, None, None),
+            Go::Stay => (ffi::MDB_GET_CURRENT, None, None),
+            Go::To(key) => (ffi::MDB_SET_KEY, Some(key), None),
+            Go::AtOrAfter(key) => (ffi::MDB_SET_RANGE, Some(key), None),
+            Go::NextKey => (ffi::MDB_NEXT_NODUP, None, None),
+            Go::PrevKey => (ffi::MDB_PREV_NODUP, None, None),
+            Go::ToPair(key, value) => (ffi::MDB_GET_BOTH, Some(key), Some(value)),
+            Go::ValueAtOrAfter(key, value) => (ffi::MDB_GET_BOTH_RANGE, Some(key), Some(value)),
         };
-        let (mut key, mut value) = (key.map_or(NONE, val), NONE);
-        // SAFETY: the transaction of the cursor is running; the key lives through the call.
+        let (mut key, mut value) = (key.map_or(NONE, val), value.map_or(NONE, val));
+        // SAFETY: the transaction of the cursor is running; key and value live through the call.
         found(unsafe { ffi::mdb_cursor_get(self.cursor, &mut key, &mut value, op) })
             .then(|| (bytes(&key), bytes(&value)))
     }
@@ -177,6 +220,20 @@ impl Cursor {
         let flags: c_uint = if current { ffi::MDB_CURRENT } else { 0 };
         // SAFETY: as in `go`; the value lives through the call too.
         assert!(found(unsafe { ffi::mdb_cursor_put(self.cursor, &mut key, &mut value, flags) }));
+    }
+
+    /// Adds a pair and goes to it.
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
+        let (mut key, mut value) = (val(key), val(value));
+        // SAFETY: as in `put`.
+        let code = unsafe { ffi::mdb_cursor_put(self.cursor, &mut key, &mut value, ffi::MDB_NODUPDATA) };
+        assert!(code == ffi::MDB_KEYEXIST || found(code));
+    }
+
+    /// Deletes the key at which the cursor stands with all its values.
+    pub(crate) fn delete_key(&mut self) {
+        // SAFETY: the transaction of the cursor is running.
+        assert!(found(unsafe { ffi::mdb_cursor_del(self.cursor, ffi::MDB_NODUPDATA) }));
     }
 
     /// Deletes the entry at which the cursor stands; `Next` then goes to the entry after it.

@@ -1,11 +1,13 @@
 //! The same random steps through LMDB and through Mapleaf give the same answers: lookups, changes, ranges both ways,
-//! cursors that move, replace and delete, transactions inside transactions, commits and aborts.
+//! cursors that move, replace and delete, transactions inside transactions, commits and aborts. `multi.rs` does the same
+//! with several values for each key (`MDB_DUPSORT`, `MDB_DUPFIXED`).
 //!
 //! `MAPLEAF_SEED=n` repeats a run, `MAPLEAF_LONG=n` makes it n times as long. Not compared: keys that LMDB refuses (empty
 //! ones, and those over 511 bytes), and where a cursor stands after it has found nothing, in which the two differ: the
 //! test then places both again.
 
 mod lmdb;
+mod multi;
 
 use lmdb::{Entry, Go, Lmdb};
 use mapleaf::{CursorMut, Db, Options, Position, Result, Table, TableMut, WriteTxn};
@@ -100,6 +102,9 @@ impl<'l> Cursors<'l> {
             Go::Stay => cursor.current(),
             Go::To(key) => cursor.seek(key),
             Go::AtOrAfter(key) => cursor.seek_at_or_after(key),
+            Go::NextKey | Go::PrevKey | Go::ToPair(..) | Go::ValueAtOrAfter(..) => {
+                unreachable!("a step of multimaps: {go:?}")
+            }
         }?);
         self.mapleaf = Some(cursor.position());
         let mut other = self.lmdb.go(go);
