@@ -3,21 +3,20 @@
 use std::error::Error;
 use std::path::Path;
 
-use mapleaf::{Db, Result, Table};
+use mapleaf::{Db, MultiTable, Result, Table};
 
 const ACCOUNTS: Table<&str, u64> = Table::new("accounts");
-/// Name and amount. `starting_with` selects the payments of a name.
-const PAYMENTS: Table<(&str, u64), ()> = Table::new("payments");
+const PAYMENTS: MultiTable<&str, u64> = MultiTable::new("payments");
 
 fn run(path: &Path) -> Result<()> {
     let db = Db::open(path)?;
     let txn = db.begin_write()?;
     {
         let mut accounts = txn.table(ACCOUNTS)?;
-        let mut payments = txn.table(PAYMENTS)?;
+        let mut payments = txn.multi_table(PAYMENTS)?;
         for (name, amount) in [("ada", 70), ("bob", 20), ("ada", 30)] {
             accounts.entry(name)?.and_modify(|sum| sum + amount)?.or_insert(amount)?;
-            payments.insert((name, amount), ())?;
+            payments.insert(name, amount)?;
         }
     }
     txn.commit()?;
@@ -26,7 +25,7 @@ fn run(path: &Path) -> Result<()> {
     let mut txn = db.begin_write()?;
     let before = txn.savepoint()?;
     txn.table(ACCOUNTS)?.insert("bob", 0)?;
-    txn.table(PAYMENTS)?.retain(|(name, _), ()| name != "bob")?;
+    txn.multi_table(PAYMENTS)?.remove_all("bob")?;
     txn.rollback_to(&before)?;
     txn.table(ACCOUNTS)?.retain(|_, sum| sum >= 50)?;
     txn.commit()?;
@@ -35,10 +34,10 @@ fn run(path: &Path) -> Result<()> {
     let accounts = txn.table(ACCOUNTS)?;
     assert_eq!(accounts.len(), 1);
     assert_eq!(accounts.get("ada")?, Some(100));
-    let payments = txn.table(PAYMENTS)?;
-    let of_ada = payments.starting_with(("ada",))?.map(|entry| Ok(entry?.0 .1)).collect::<Result<Vec<u64>>>()?;
+    let payments = txn.multi_table(PAYMENTS)?;
+    let of_ada = payments.values("ada")?.collect::<Result<Vec<u64>>>()?;
     assert_eq!(of_ada, [30, 70]);
-    assert_eq!(payments.starting_with(("bob",))?.count(), 1);
+    assert_eq!(payments.count("bob")?, 1);
     Ok(())
 }
 

@@ -35,7 +35,7 @@ fn run(folder: &Path) -> Result<(), Box<dyn Error>> {
     let ids = of_shop.map(|entry| Ok(entry?.1)).collect::<heed::Result<Vec<u64>>>()?;
     assert_eq!(ids, [1, 3]);
 
-    // Notes about buying are deleted by a cursor, and their tags.
+    // Notes about buying are deleted by a cursor, and their tags by another one.
     let mut gone = Vec::new();
     let mut entries = notes.iter_mut(&mut txn)?;
     while let Some((id, text)) = entries.next().transpose()? {
@@ -46,14 +46,22 @@ fn run(folder: &Path) -> Result<(), Box<dyn Error>> {
         }
     }
     drop(entries);
-    for id in gone {
-        tags.delete_one_duplicate(&mut txn, "shop", &id)?;
+    let mut pairs = tags.iter_mut(&mut txn)?;
+    while let Some((_, id)) = pairs.next().transpose()? {
+        if gone.contains(&id) {
+            // SAFETY: as above.
+            unsafe { pairs.del_current()? };
+        }
     }
+    drop(pairs);
+    assert!(tags.delete_one_duplicate(&mut txn, "phone", &2)?);
+    tags.put(&mut txn, "call", &2)?;
     txn.commit()?;
 
     let txn = env.read_txn()?;
     assert_eq!((notes.len(&txn)?, tags.len(&txn)?), (1, 1));
     assert_eq!(notes.get(&txn, &2)?, Some("call ada"));
+    assert_eq!(tags.first(&txn)?, Some(("call", 2)));
     Ok(())
 }
 
