@@ -148,14 +148,14 @@ impl<P: PageWrite> TreeMut<'_, P> {
         }
         free_tree(self.pages, root)?;
         let starts = std::iter::once(0).chain(ends.iter().copied());
-        let kept = starts.zip(&ends).map(|(start, &end)| &bytes[start..end]);
+        let staying = starts.zip(&ends).map(|(start, &end)| &bytes[start..end]);
         let shape = self.root.shape;
         let set_bytes =
-            shape.set_header_bytes() + kept.clone().map(|value| shape.bytes_in_set(value.len())).sum::<usize>();
+            shape.set_header_bytes() + staying.clone().map(|value| shape.bytes_in_set(value.len())).sum::<usize>();
         let limit = max_inline_value_bytes(self.pages.page_size());
-        let (set, table) = (if set_bytes <= limit { set_of(shape, kept.clone()) } else { Vec::new() }, *self.root);
+        let (set, table) = (if set_bytes <= limit { set_of(shape, staying.clone()) } else { Vec::new() }, *self.root);
         let value = match set.is_empty() {
-            true => stored_tree(&tree_of(self.pages, &table, kept)?),
+            true => stored_tree(&tree_of(self.pages, &table, staying)?),
             false => LeafValue::Set(&set),
         };
         self.reborrow().put_stored(key, |_, _| Ok(value), &mut PutHint::default(), None)?;
