@@ -51,6 +51,8 @@ enum Verb {
     Load(cmd::load::Args),
     /// Write all entries as rows that load reads
     Dump(cmd::dump::Args),
+    /// Read tables, or a range of keys, into memory
+    Warm(cmd::warm::Args),
     /// Print statistics of the database
     Stat(cmd::stat::Args),
     /// Check the whole structure of the file
@@ -117,6 +119,7 @@ impl Verb {
             Verb::Scan(args) => args.run(),
             Verb::Load(args) => args.run(),
             Verb::Dump(args) => args.run(),
+            Verb::Warm(args) => args.run(),
             Verb::Stat(args) => args.run(),
             Verb::Check(args) => args.run(),
             Verb::Compact(args) => args.run(),

@@ -33,6 +33,7 @@ mod readable;
 mod remove;
 mod table_ref;
 mod update;
+mod warm;
 mod write;
 
 use std::borrow::Cow;

@@ -317,6 +317,9 @@ fn cut_cold_reads_child() {
                 if n == 3 {
                     cut();
                 }
+                if n == 5 {
+                    answer(rows.warm(at..).map(|pages| pages > 0));
+                }
                 let keys: Vec<u64> = (0..300).map(|_| rng.below(KEYS)).collect();
                 let expected: Vec<Vec<u8>> = keys.iter().map(|&key| value_of(key)).collect();
                 answer(rows.multi_get(keys).map(|found| found.into_iter().flatten().eq(&expected)));

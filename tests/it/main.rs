@@ -71,4 +71,5 @@ mod stats;
 mod support;
 mod types;
 mod wakers;
+mod warm;
 mod workload;

@@ -80,6 +80,11 @@ pub(crate) struct KeyRange {
 }
 
 impl KeyRange {
+    /// Whether any bound is given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.prefix.is_some() || self.from.is_some() || self.to.is_some()
+    }
+
     /// The stored keys that satisfy all bounds that are given.
     pub(crate) fn span(&self, column: &Column, encoding: Encoding) -> Result<Span, Failure> {
         let bound = |argument: &Option<OsString>| {

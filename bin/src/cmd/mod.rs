@@ -22,3 +22,4 @@ pub(crate) mod stat;
 pub(crate) mod tables;
 pub(crate) mod torture;
 pub(crate) mod txn;
+pub(crate) mod warm;

@@ -3,7 +3,7 @@
 //! An entry of a multimap is a pair of it. To put a pair adds the value to the key, and to delete a
 //! key removes all its values.
 
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use mapleaf::{MultiTableMut, ReadMultiTable, ReadTable, ReadTxn, Result, TableMut, WriteTxn};
 
@@ -42,6 +42,18 @@ impl AnyTable {
             AnyTable::Plain(table) => Box::new(table.range(bounds)?),
             AnyTable::Multi(table) => Box::new(table.range(bounds)?),
         })
+    }
+
+    /// Reads all pages of a range of keys into memory; returns their number.
+    pub(crate) fn warm(
+        &self,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<u64> {
+        match self {
+            AnyTable::Plain(table) => table.warm_with(bounds, progress),
+            AnyTable::Multi(table) => table.warm_with(bounds, progress),
+        }
     }
 
     /// The values of a key: at most one, except in a multimap.

@@ -24,3 +24,4 @@ mod support;
 mod terminal;
 mod torture;
 mod types;
+mod warm;

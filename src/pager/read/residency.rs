@@ -9,6 +9,8 @@
 //!
 //! Failure: [`Error::Fault`] from [`FirstTouch::bring`], for a page that cannot be read.
 
+use std::ops::ControlFlow;
+
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
 use crate::mapping::{ReadMap, CHUNK_BYTES};
@@ -18,6 +20,8 @@ use crate::pager::PageRead as _;
 /// Bytes of pages that [`Residency::load`] has requested and not yet read: as many requests as a
 /// queue of the kernel has by default (256). Further requests would only wait for a place in it.
 const IN_FLIGHT_BYTES: usize = 1 << 20;
+/// Bytes between two pages that [`Around::Between`] also reads.
+const GAP_BYTES: u64 = 8 << 10;
 /// Pages that [`Residency::load`] looks at to find out whether any of them is cold.
 const SAMPLED: usize = 8;
 
@@ -54,10 +58,14 @@ pub(crate) trait Residency {
     fn request(&self, _ids: &mut [PageId], _around: Around) {}
 
     /// Reads and verifies several pages: requests many at a time, in their order in the file, and
-    /// verifies each while the disk reads the ones after it. Sorts `ptrs`. Pages that cannot be
-    /// read stay unverified: the next read of them reports it. May only request them, if all seem
-    /// to be in memory.
-    fn load(&self, _ptrs: &mut Vec<PagePtr>, _around: Around) {}
+    /// verifies each while the disk reads the ones after it. Calls `each` for each page then, until
+    /// it returns `Break`. Sorts `ptrs`, and removes repetitions. Pages that cannot be read stay
+    /// unverified: the next read of them reports it. May only request them, if all seem to be in
+    /// memory.
+    fn load(&self, ptrs: &mut Vec<PagePtr>, _around: Around, each: &mut dyn FnMut(PagePtr) -> ControlFlow<()>) {
+        // `Break` only ends the calls.
+        let _ended = ptrs.iter().try_for_each(|ptr| each(*ptr));
+    }
 
     /// The pages of the committed state, for callers that release memory; `None` if no memory can
     /// be released.
@@ -74,6 +82,8 @@ pub(crate) enum Around {
     /// No neighbours until many random pages were requested, then those of each page: from there
     /// on, reading the rest of the file sequentially is faster.
     Some,
+    /// The pages between two of them, if these are few: that is faster than a further request.
+    Between,
     /// The neighbours of each page.
     Each,
 }
@@ -120,33 +130,40 @@ impl Residency for SnapshotPages {
             }
             return;
         }
+        let gap = if fits && around == Around::Between { GAP_BYTES >> self.page_shift() } else { 0 };
         let asked = |id: &&PageId| fits && self.read_map().ahead().was_examined(id.0 << self.page_shift());
         let extents = ids.iter().filter(|id| !asked(id)).map(|&id| (id, 1));
-        joined(extents, |id, pages| {
+        joined(extents, gap, |id, pages| {
             if let Some((offset, len)) = extent_range(id, pages, self.page_count(), self.page_shift()) {
                 self.read_map().ahead().request(offset, len as u64);
             }
         });
     }
 
-    fn load(&self, ptrs: &mut Vec<PagePtr>, around: Around) {
+    fn load(&self, ptrs: &mut Vec<PagePtr>, around: Around, each: &mut dyn FnMut(PagePtr) -> ControlFlow<()>) {
         ptrs.sort_unstable_by_key(|ptr| ptr.id);
         ptrs.dedup_by_key(|ptr| ptr.id);
         let mut ids: Vec<PageId> = ptrs.iter().map(|ptr| ptr.id).collect();
         let mut sample = ids.iter().step_by(ids.len().div_ceil(SAMPLED).max(1));
-        if sample.all(|id| self.is_resident(*id, 1)) {
-            return self.request(&mut ids, around);
+        let is_warm = sample.all(|id| self.is_resident(*id, 1));
+        if is_warm {
+            self.request(&mut ids, around);
         }
         let in_flight = (IN_FLIGHT_BYTES >> self.page_shift()).max(2);
-        let mut requested = 0;
+        let mut requested = if is_warm { ids.len() } else { 0 };
         for (at, ptr) in ptrs.iter().enumerate() {
             if requested < ids.len() && requested - at <= in_flight / 2 {
                 let until = ids.len().min(at + in_flight);
                 self.request(&mut ids[requested..until], around);
                 requested = until;
             }
-            // The reader of the page reports the error.
-            let _later = self.load_requested(*ptr);
+            if !is_warm {
+                // The reader of the page reports the error.
+                let _later = self.load_requested(*ptr);
+            }
+            if each(*ptr).is_break() {
+                return;
+            }
         }
     }
 
@@ -187,7 +204,7 @@ impl SnapshotPages {
     /// process uses them. Sorts `extents`.
     pub(crate) fn give_back(&self, extents: &mut [(PageId, u64)]) {
         extents.sort_unstable();
-        joined(extents.iter().copied(), |id, pages| {
+        joined(extents.iter().copied(), 0, |id, pages| {
             if let Some((offset, len)) = extent_range(id, pages, self.page_count(), self.page_shift()) {
                 self.read_map().release(offset, len as u64);
             }
@@ -255,11 +272,12 @@ impl FirstTouch<'_> {
     }
 }
 
-/// Joins extents that touch or overlap, in ascending order.
-fn joined(mut extents: impl Iterator<Item = (PageId, u64)>, mut emit: impl FnMut(PageId, u64)) {
+/// Joins extents that overlap or touch, or between which at most `gap` pages lie, in ascending
+/// order.
+fn joined(mut extents: impl Iterator<Item = (PageId, u64)>, gap: u64, mut emit: impl FnMut(PageId, u64)) {
     let Some((mut start, mut pages)) = extents.next() else { return };
     for (id, more) in extents {
-        if id.0 <= start.0.saturating_add(pages) {
+        if id.0 <= start.0.saturating_add(pages).saturating_add(gap) {
             pages = pages.max((id.0 - start.0).saturating_add(more));
         } else {
             emit(start, pages);
@@ -320,14 +338,21 @@ mod tests {
     fn loaded_pages_are_in_memory_and_verified_but_for_the_damaged_one() {
         let damaged = PageId(PAGES / 2);
         let (file, ptrs) = file_with(damaged);
-        for around in [Around::None, Around::Some, Around::Each] {
+        for around in [Around::None, Around::Some, Around::Between, Around::Each] {
             let Some(pages) = cold(&file) else { return };
             // Every second page, none in its order, some of them twice, and one past the end.
             let mut wanted: Vec<PagePtr> = ptrs.iter().rev().step_by(2).copied().collect();
             wanted.extend(ptrs.iter().step_by(10));
             wanted.extend([ptrs[damaged.0 as usize - 2], PagePtr { id: PageId(PAGES + 7), crc: 1 }]);
             let asked = wanted.clone();
-            pages.load(&mut wanted, around);
+            let mut seen = Vec::new();
+            pages.load(&mut wanted, around, &mut |ptr| {
+                assert_eq!(pages.is_known(ptr.id), ptr.id != damaged && ptr.id.0 < PAGES, "{ptr:?}");
+                seen.push(ptr);
+                ControlFlow::Continue(())
+            });
+            assert_eq!(seen, wanted);
+            assert!(wanted.is_sorted_by_key(|ptr| ptr.id) && wanted.len() < asked.len());
             for ptr in asked.iter().filter(|ptr| ptr.id.0 < PAGES) {
                 assert!(pages.is_resident(ptr.id, 1), "{ptr:?}");
                 assert_eq!(pages.is_known(ptr.id), ptr.id != damaged, "{ptr:?}");
@@ -346,7 +371,16 @@ mod tests {
             assert!(pages.page(*ptr).is_ok());
         }
         let again = opened(&file);
-        again.load(&mut ptrs, Around::None);
+        let mut calls = 0;
+        again.load(&mut ptrs, Around::None, &mut |_| {
+            calls += 1;
+            if calls == 10 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        assert_eq!(calls, 10);
         assert_eq!(ptrs.iter().filter(|ptr| again.is_known(ptr.id)).count(), 0);
     }
 
@@ -354,8 +388,11 @@ mod tests {
     fn extents_that_touch_or_overlap_are_joined() {
         let mut given = Vec::new();
         let extents = [(1, 1), (2, 3), (4, 1), (5, 2), (9, 1), (9, 1), (11, 1)].map(|(id, pages)| (PageId(id), pages));
-        joined(extents.into_iter(), |id, pages| given.push((id.0, pages)));
+        joined(extents.into_iter(), 0, |id, pages| given.push((id.0, pages)));
         assert_eq!(given, [(1, 6), (9, 1), (11, 1)]);
-        joined(std::iter::empty(), |id, _| panic!("{id}"));
+        given.clear();
+        joined(extents.into_iter(), 1, |id, pages| given.push((id.0, pages)));
+        assert_eq!(given, [(1, 6), (9, 3)]);
+        joined(std::iter::empty(), 0, |id, _| panic!("{id}"));
     }
 }

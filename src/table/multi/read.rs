@@ -62,7 +62,7 @@ impl ReadTxn {
 /// # Ok::<(), mapleaf::Error>(())
 /// ```
 pub struct ReadMultiTable<K, V> {
-    table: ReadTable<K, V>,
+    pub(in crate::table) table: ReadTable<K, V>,
 }
 
 /// The methods that read, for a handle that has `tree`, `check_process`, `check_fault`,

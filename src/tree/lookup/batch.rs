@@ -9,6 +9,7 @@
 //! Failure: none. The lookups themselves read the pages afterwards, and report what cannot be read.
 
 use std::cell::Cell;
+use std::ops::ControlFlow;
 
 use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr};
@@ -70,7 +71,7 @@ impl Batch {
             at.retain_mut(|(ptr, key)| child_checked(pages, *ptr, level, key).map(|child| *ptr = child).is_ok());
             ptrs.clear();
             ptrs.extend(at.iter().map(|(ptr, _)| *ptr).filter(|ptr| wanted(ptr.id)));
-            pages.load(&mut ptrs, Around::Some);
+            pages.load(&mut ptrs, Around::Some, &mut |_| ControlFlow::Continue(()));
         }
         let mut ids = Vec::new();
         for (ptr, key) in at {

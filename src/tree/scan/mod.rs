@@ -9,6 +9,7 @@
 //! spread      estimates of ranges and keys that divide a tree, from its branches
 //! spot        a place that outlives changes of the tree, for cursors that write
 //! read_ahead  asks the disk for the leaves that come next
+//! warm        reads all pages of a range, in their order in the file
 //! ```
 //!
 //! Failure: `Corrupt` with the page; a range ends with its first error.
@@ -19,3 +20,4 @@ pub(crate) mod read_ahead;
 pub(crate) mod sample;
 pub(crate) mod spot;
 pub(crate) mod spread;
+pub(crate) mod warm;
