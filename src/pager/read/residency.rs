@@ -263,12 +263,11 @@ impl FirstTouch<'_> {
     fn load_chunk(&self) -> bool {
         let (read_map, ahead) = (self.read_map, self.read_map.ahead());
         let chunk = ahead.chunk_to_load(self.offset, self.end).filter(|_| read_map.has_fault_guard());
-        let loaded = chunk.is_some_and(|from| {
+        chunk.is_some_and(|from| {
             let all = read_map.probe(from, CHUNK_BYTES as usize).is_ok();
             ahead.note_loaded(self.offset, all);
             all
-        });
-        loaded
+        })
     }
 }
 
@@ -342,7 +341,7 @@ mod tests {
             let Some(pages) = cold(&file) else { return };
             // Every second page, none in its order, some of them twice, and one past the end.
             let mut wanted: Vec<PagePtr> = ptrs.iter().rev().step_by(2).copied().collect();
-            wanted.extend(ptrs.iter().step_by(10));
+            wanted.extend(ptrs.iter().rev().step_by(10));
             wanted.extend([ptrs[damaged.0 as usize - 2], PagePtr { id: PageId(PAGES + 7), crc: 1 }]);
             let asked = wanted.clone();
             let mut seen = Vec::new();
