@@ -1,4 +1,4 @@
-//! Which pages of a read-only mapping are in memory, and how to release them.
+//! Which pages of a read-only mapping are in memory, and how to release them or let them go first.
 //!
 //! Floor: mapping.
 //!
@@ -40,15 +40,31 @@ impl ReadMap {
     /// Releases a range of the file: its pages leave memory, unless another program has them mapped
     /// or they are dirty. They can be read as before.
     pub(crate) fn release(&self, offset: u64, len: u64) {
-        let (range, system) = (self.window().read_range(), call::page_bytes());
-        let start = offset.next_multiple_of(system);
-        let end = offset.saturating_add(len).min(range.covered()) & !(system - 1);
-        if start < end && self.ahead().has_disk() {
+        if let Some((start, end)) = self.whole_pages(offset, len) {
+            let range = self.window().read_range();
             // SAFETY: bounds: inside the mapped part of the range, a shared mapping of the file
             // that the pin keeps.
             let released = unsafe { page_cache::release_pages(range.at(start), end - start) };
             // Both calls are advice.
             best_effort(released.and_then(|()| self.ahead().drop_cache(start, end - start)));
         }
+    }
+
+    /// Lets a range of the file leave memory before other pages do, once memory is short.
+    pub(crate) fn cool(&self, offset: u64, len: u64) {
+        if let Some((start, end)) = self.whole_pages(offset, len) {
+            let range = self.window().read_range();
+            // SAFETY: bounds: as in `release`.
+            best_effort(unsafe { page_cache::cool_pages(range.at(start), end - start) });
+        }
+    }
+
+    /// The kernel's pages that lie completely in a range of the file, if any are mapped and the
+    /// file is on a disk.
+    fn whole_pages(&self, offset: u64, len: u64) -> Option<(u64, u64)> {
+        let system = call::page_bytes();
+        let start = offset.next_multiple_of(system);
+        let end = offset.saturating_add(len).min(self.window().read_range().covered()) & !(system - 1);
+        (start < end && self.ahead().has_disk()).then_some((start, end))
     }
 }

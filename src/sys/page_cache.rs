@@ -111,6 +111,17 @@ pub(crate) unsafe fn release_pages(base: NonNull<u8>, len: u64) -> io::Result<()
     retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })
 }
 
+/// Tells the kernel that a range of a shared file mapping is not needed soon: its pages leave memory
+/// before others do. They stay until memory is short.
+///
+/// # Safety
+/// The range lies in a shared mapping of a file that the caller keeps.
+pub(crate) unsafe fn cool_pages(base: NonNull<u8>, len: u64) -> io::Result<()> {
+    let len = size(len)?;
+    // SAFETY: this advice moves pages in the kernel's lists and changes no byte.
+    retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_COLD) })
+}
+
 /// Tells the kernel that a file is read at random, so that its read-ahead brings no large folios
 /// into the page cache. Errors do not matter.
 pub(crate) fn advise_random(file: &File) {

@@ -212,6 +212,61 @@ fn a_scan_that_does_not_fill_the_cache_leaves_it_as_it_was() {
     }
 }
 
+/// Bytes of the mappings of a file in this process that are in memory, and those of them that were
+/// used since the kernel last looked or was told otherwise.
+fn mapped_and_used(path: &Path) -> (u64, u64) {
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("the mappings");
+    let (mut ours, mut sums) = (false, (0, 0));
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (first, second) = (words.next().unwrap_or_default(), words.next());
+        match first {
+            _ if !first.ends_with(':') => ours = line.ends_with(path.to_str().expect("a name")),
+            "Rss:" if ours => sums.0 += second.and_then(|size| size.parse::<u64>().ok()).expect("a size") << 10,
+            "Referenced:" if ours => sums.1 += second.and_then(|size| size.parse::<u64>().ok()).expect("a size") << 10,
+            _ => {}
+        }
+    }
+    sums
+}
+
+#[test]
+fn what_a_long_scan_brought_in_leaves_memory_before_other_pages() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("long.mapleaf");
+    let long = 15 * KEYS;
+    let load =
+        |db: Db| db.write(|txn| (0..long).try_for_each(|key| txn.table(DATA)?.append(key, &value_of(key % 900))));
+    Db::open(&path).and_then(load).expect("loaded");
+    for backward in [false, true] {
+        if !make_cold(&path) {
+            return;
+        }
+        let db = Options::new().open(&path).expect("open");
+        set_available_memory(&db, 1 << 20);
+        let rows = table(&db);
+        // What other readers have brought in stays as it is.
+        let others: Vec<u64> = (0..long).step_by(100).collect();
+        others.iter().for_each(|&key| assert!(rows.get(key).expect("get").is_some()));
+        let mut entries = rows.iter();
+        for n in 0..long {
+            let entry = if backward { entries.next_back() } else { entries.next() };
+            let (key, value) = entry.expect("an entry").expect("readable");
+            assert!(key == if backward { long - 1 - n } else { n } && value == value_of(key % 900), "{key}");
+        }
+        drop(entries);
+        let (mapped, used) = mapped_and_used(&path);
+        assert!(used < mapped / 2, "{used} bytes of {mapped} seem to be in use");
+        let start_of_scan = 1000;
+        assert!(used > (start_of_scan + others.len() as u64 / 2) * 4096, "{used} bytes of {mapped} seem to be in use");
+        assert!(others.iter().all(|&key| rows.try_get_resident(key).is_ok()), "pages stay in memory");
+        // A short scan says nothing.
+        let before = mapped_and_used(&path).1;
+        assert_eq!(rows.range(10..2_000).expect("a range").count(), 1_990);
+        assert!(mapped_and_used(&path).1 >= before);
+    }
+}
+
 /// Retries with short pauses, as a program would. Returns the answer and the number of retries.
 fn retried<T>(mut call: impl FnMut() -> Result<T>) -> (T, u32) {
     for tries in 0.. {

@@ -88,6 +88,15 @@ pub(crate) enum Around {
     Each,
 }
 
+/// How extents that are not needed soon leave memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum GiveBack {
+    /// The kernel drops them, unless another process uses them.
+    Now,
+    /// When memory is short, the kernel drops them before other pages.
+    First,
+}
+
 impl Residency for SnapshotPages {
     #[inline]
     fn is_known(&self, id: PageId) -> bool {
@@ -200,13 +209,15 @@ impl SnapshotPages {
         Ok(())
     }
 
-    /// Tells the kernel that extents are not needed soon. It drops them from memory unless another
-    /// process uses them. Sorts `extents`.
-    pub(crate) fn give_back(&self, extents: &mut [(PageId, u64)]) {
+    /// Tells the kernel that extents are not needed soon. Sorts `extents`.
+    pub(crate) fn give_back(&self, extents: &mut [(PageId, u64)], how: GiveBack) {
         extents.sort_unstable();
         joined(extents.iter().copied(), 0, |id, pages| {
             if let Some((offset, len)) = extent_range(id, pages, self.page_count(), self.page_shift()) {
-                self.read_map().release(offset, len as u64);
+                match how {
+                    GiveBack::Now => self.read_map().release(offset, len as u64),
+                    GiveBack::First => self.read_map().cool(offset, len as u64),
+                }
             }
         });
     }

@@ -9,16 +9,23 @@
 //! [`ASKED_ONE_OF`] it also asks the kernel whether the leaf is in memory, because leaves that were
 //! read may have been evicted.
 //!
+//! A long walk over a file that does not fit in memory would evict pages that others use, for pages
+//! that it reads once. So the leaves that it brought into memory are the first to leave: once it has
+//! passed them, it tells the kernel so. They are not dropped.
+//!
 //! Invariants:
 //!   SCAN-1  read-ahead does not change what the walk yields: if a page cannot be read ahead, the
 //!           walk reads it itself and reports the error.
 //!   SCAN-2  no leaf is released before the walk has left it.
+//!   SCAN-3  only leaves that were not in memory when the walk asked for them are released or named
+//!           to the kernel.
 //!
 //! Failure: none.
 
 use std::collections::VecDeque;
 
 use crate::ids::PageId;
+use crate::pager::read::residency::GiveBack;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::{Around, PageRead, Residency as _};
 
@@ -29,6 +36,8 @@ const LEAVES_MIN: usize = 4;
 const LEAVES_MAX: usize = 512;
 /// For one in this many known leaves, the walk asks the kernel whether the leaf is in memory.
 const ASKED_ONE_OF: usize = 64;
+/// A walk that has requested so many leaves is long: 4 MiB.
+const LONG_WALK: usize = 1024;
 /// Minimum number of pages to release together.
 const GIVEN_BACK: u64 = 256;
 
@@ -48,12 +57,17 @@ pub(crate) struct Sweep {
     steps: usize,
     wanted: Vec<PageId>,
     to_release: Option<Box<ToRelease>>,
+    /// Leaves requested since the sweep began.
+    requested: usize,
+    /// Of a long walk that fills the cache: pages that should leave memory before others.
+    to_leave_first: Option<Box<ToRelease>>,
 }
 
-/// Pages that were not in memory before the walk, in a walk that does not fill the cache. The walk
-/// releases them after it has left them, or when it is dropped.
+/// Pages that were not in memory before the walk. The walk gives them back after it has left them,
+/// or when it is dropped.
 struct ToRelease {
     pages: SnapshotPages,
+    how: GiveBack,
     /// The leaf that the walk is at.
     now: PageId,
     /// Leaves of them that the walk has not reached yet, in its order. The leaves between these
@@ -68,16 +82,16 @@ impl Sweep {
     /// Sets whether the pages that the walk brings into memory stay there; else the walk releases
     /// them.
     pub(crate) fn fill_cache<P: PageRead>(&mut self, pages: &P, fill: bool) {
-        self.to_release = pages.snapshot().filter(|_| !fill).map(|pages| {
-            let (to_come, left) = (VecDeque::new(), Vec::new());
-            Box::new(ToRelease { pages, now: PageId::NONE, to_come, left, left_pages: 0 })
-        });
+        self.to_release = pages.snapshot().filter(|_| !fill).map(|pages| ToRelease::new(pages, GiveBack::Now));
     }
 
     /// Called when the walk has come to a leaf.
     #[inline]
     pub(crate) fn arrived<P: PageRead>(&mut self, pages: &P, path: &Path, towards: Side) {
         self.steps = self.steps.wrapping_add(1);
+        if self.to_leave_first.is_some() {
+            self.pass(path.leaf().ptr.id);
+        }
         if self.place.is_none() && self.to_release.is_none() {
             let next = path.ahead().id;
             if next.is_none() || (pages.is_known(next) && !self.steps.is_multiple_of(ASKED_ONE_OF)) {
@@ -85,6 +99,18 @@ impl Sweep {
             }
         }
         self.look_ahead(pages, path, towards);
+    }
+
+    /// Called in a long walk that has come to a leaf.
+    #[cold]
+    #[inline(never)]
+    fn pass(&mut self, leaf: PageId) {
+        if let Some(leaving) = &mut self.to_leave_first {
+            leaving.move_to(leaf);
+            if leaving.to_come.is_empty() && self.place.is_none() {
+                self.to_leave_first = None;
+            }
+        }
     }
 
     #[cold]
@@ -118,6 +144,10 @@ impl Sweep {
     /// Moves the position ahead and requests the leaves that it passes.
     fn ask<P: PageRead>(&mut self, pages: &P, towards: Side) {
         self.wanted.clear();
+        let is_long = self.to_release.is_none() && self.requested >= LONG_WALK && pages.may_be_gone();
+        if is_long && self.to_leave_first.is_none() {
+            self.to_leave_first = pages.snapshot().map(|pages| ToRelease::new(pages, GiveBack::First));
+        }
         let Some(place) = &mut self.place else { return };
         while self.between < self.window {
             let Ok(Some((leaf, branch_beyond))) = place.skip(pages, towards) else {
@@ -135,7 +165,11 @@ impl Sweep {
             if wanted {
                 self.wanted.push(leaf.id);
             }
+            if let Some(leaving) = self.to_leave_first.as_mut().filter(|_| wanted && is_long) {
+                leaving.expect(leaf.id);
+            }
         }
+        self.requested = self.requested.saturating_add(self.wanted.len());
         let exactly = self.gone || self.to_release.is_some();
         if let (true, Some(last)) = (self.gone, self.wanted.last()) {
             self.gone = !pages.is_resident(*last, 1);
@@ -145,7 +179,7 @@ impl Sweep {
 
     /// Called before the walk reads a value in an overflow extent.
     pub(crate) fn reads_extent(&mut self, id: PageId, count: u64) {
-        if let Some(to_release) = &mut self.to_release {
+        if let Some(to_release) = self.to_release.as_mut().or(self.to_leave_first.as_mut()) {
             if !to_release.pages.is_resident(id, count) {
                 to_release.leave(id, count);
             }
@@ -154,6 +188,11 @@ impl Sweep {
 }
 
 impl ToRelease {
+    fn new(pages: SnapshotPages, how: GiveBack) -> Box<ToRelease> {
+        let (to_come, left) = (VecDeque::new(), Vec::new());
+        Box::new(ToRelease { pages, how, now: PageId::NONE, to_come, left, left_pages: 0 })
+    }
+
     /// Whether a leaf ahead of the walk is not in memory. If so, the walk will release it after it
     /// has left it.
     fn expect(&mut self, leaf: PageId) -> bool {
@@ -182,7 +221,7 @@ impl ToRelease {
     }
 
     fn give_back(&mut self) {
-        self.pages.give_back(&mut self.left);
+        self.pages.give_back(&mut self.left, self.how);
         self.left.clear();
         self.left_pages = 0;
     }
