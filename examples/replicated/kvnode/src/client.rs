@@ -1,8 +1,8 @@
 //! The commands that talk to a cluster.
 //!
 //! They ask the addresses they were given in turn, and follow a node that names the leader. What
-//! failed is tried again until the time is up: a write carries a request id, so the cluster makes it
-//! once, also if only its answer was lost.
+//! failed is tried again until the time is up: a write carries a request id, so the cluster makes
+//! it once, also if only its answer was lost.
 
 use std::io::Write;
 use std::path::Path;

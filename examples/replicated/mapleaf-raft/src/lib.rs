@@ -7,7 +7,7 @@
 //! state        the file of the state machine: which one is current, and how another replaces it
 //! machine      openraft's `RaftStateMachine`: applies entries, and remembers the last one
 //! snapshot     a state on its way: a pinned read transaction, chunks with checksums, a new file
-//! node         the files of a node, opened together
+//! files        the files of a node, opened together
 //! seed         a node that starts from the copy of a state
 //! error        what can go wrong, and how openraft is told
 //! ```
@@ -27,10 +27,10 @@
 //! The application implements [`Apply`]: what a request does to the tables of the state machine.
 
 mod error;
+mod files;
 mod log_file;
 mod log_store;
 mod machine;
-mod node;
 mod seed;
 mod snapshot;
 mod state;
@@ -43,10 +43,10 @@ mod unflushed;
 use openraft::{BasicNode, Entry, RaftTypeConfig};
 
 pub use error::{Error, Result};
+pub use files::Node;
 pub use log_file::LogFile;
 pub use log_store::LogStore;
 pub use machine::{Apply, StateMachine};
-pub use node::Node;
 pub use seed::seed;
 pub use snapshot::{Incoming, Pinned, SnapshotData};
 pub use state::{Applied, State};

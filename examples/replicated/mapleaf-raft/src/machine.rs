@@ -1,7 +1,7 @@
 //! The state machine: openraft's `RaftStateMachine` on the file of a [`State`].
 //!
-//! One transaction holds a batch of entries and the position after them (RAFT-3). It is committed at
-//! the level `Eventual`: nothing waits for the disk, since the log has the entries durably.
+//! One transaction holds a batch of entries and the position after them (RAFT-3). It is committed
+//! at the level `Eventual`: nothing waits for the disk, since the log has the entries durably.
 //!
 //! A snapshot is a read transaction. The one that openraft asks for is always of the newest state:
 //! a transaction is pinned only while it is sent, and the file does not grow for one that nobody
@@ -35,8 +35,8 @@ pub trait Apply<C: Config>: Send + Sync + 'static {
     /// responses. The transaction holds the whole batch, and is aborted after an error.
     ///
     /// # Errors
-    /// Those of the database. A request that does not fit is no error but a response: an error stops
-    /// the node.
+    /// Those of the database. A request that does not fit is no error but a response: an error
+    /// stops the node.
     fn apply(&self, txn: &WriteTxn, requests: Vec<(LogId<u64>, C::D)>) -> mapleaf::Result<Vec<C::R>>;
 }
 

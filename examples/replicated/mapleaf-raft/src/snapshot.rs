@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Numbers are little-endian; texts, keys and values have their length before them, as `u32`.
-//! Chunks are numbered from 0, so that a lost, doubled or moved one is noticed, and the end tells an
-//! aborted stream from a complete one.
+//! Chunks are numbered from 0, so that a lost, doubled or moved one is noticed, and the end tells
+//! an aborted stream from a complete one.
 //!
 //! Failure: a damaged or incomplete stream is `Error::Snapshot`; the new file is removed.
 
@@ -174,7 +174,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Reads chunks into a new file. Blocks until the end of the stream; takes memory for one chunk.
+    /// Reads chunks into a new file. Blocks until the end of the stream; takes memory for a chunk.
     ///
     /// # Errors
     /// `Snapshot` if the stream is damaged or ends early, `Store` if the file cannot be written.

@@ -6,8 +6,8 @@
 //! old file is removed. A crash leaves the old state, the new one, or both, and then the new one
 //! counts.
 //!
-//! The table `raft` belongs to this crate: the last applied entry and the membership. All others are
-//! those of the application.
+//! The table `raft` belongs to this crate: the last applied entry and the membership. All others
+//! are those of the application.
 
 use std::fs;
 use std::io;

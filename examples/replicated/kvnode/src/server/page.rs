@@ -63,7 +63,7 @@ fn render(own: &Status, rows: &[(Member, Option<Status>)]) -> String {
         Some(id) => format!("node {id} is the leader of term {}", own.term),
         None => "no leader is known".to_string(),
     };
-    // The last entry that any node has committed: the others lag behind it.
+    // The last entry that any node has committed: the lag counts from it.
     let newest = rows.iter().filter_map(|(_, status)| status.as_ref()?.committed).max().unwrap_or(0);
     let mut put = |text: &str| page.push_str(text);
     put(&format!("<h1>Seen by node {}: {leader}</h1>\n<table><tr>", own.id));

@@ -1,7 +1,7 @@
 //! The log: positions after opening again, shared flushes, and what it refuses.
 
 use mapleaf_raft::{LogFile, LogStore};
-use openraft::storage::{RaftLogReader, RaftLogStorage};
+use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use openraft::Vote;
 use tempfile::TempDir;
 
@@ -66,7 +66,7 @@ fn an_append_that_leaves_a_gap_is_refused() {
     let (dir, runtime) = (tempfile::tempdir().expect("a directory"), runtime());
     let mut log = open(&dir);
     append(&runtime, &mut log, entries(1, 0..2));
-    let refused = runtime.block_on(openraft::storage::RaftLogStorageExt::blocking_append(&mut log, entries(1, 3..4)));
+    let refused = runtime.block_on(log.blocking_append(entries(1, 3..4)));
     let text = refused.expect_err("a gap").to_string();
     assert!(text.contains("entry 3 does not follow the log; the next one is 2"), "{text}");
 }
@@ -82,8 +82,8 @@ fn a_group_has_one_store_at_a_time() {
     file.group::<Types>(7).expect("it is free again");
 }
 
-/// The writer is kept from beginning a transaction until all appends are queued: then it has at most
-/// one of them in hand, and writes all others by the next commit.
+/// The writer is kept from beginning a transaction until all appends are queued: then it has at
+/// most one of them in hand, and writes all others by the next commit.
 #[test]
 fn appends_of_several_groups_share_a_flush() {
     const GROUPS: u64 = 20;
@@ -96,8 +96,7 @@ fn appends_of_several_groups_share_a_flush() {
             .into_iter()
             .map(|mut log| {
                 tokio::spawn(async move {
-                    log.save_vote(&Vote::new(1, 1)).await.expect("to vote");
-                    log.try_get_log_entries(..).await.expect("to read")
+                    log.blocking_append(entries(1, 0..3)).await.expect("to append");
                 })
             })
             .collect();
@@ -111,4 +110,25 @@ fn appends_of_several_groups_share_a_flush() {
     });
     assert_eq!(file.changes(), GROUPS);
     assert!(file.flushes() <= 2, "{} flushes", file.flushes());
+}
+
+#[test]
+fn entries_can_be_read_before_they_are_durable() {
+    let (dir, runtime) = (tempfile::tempdir().expect("a directory"), runtime());
+    let file = LogFile::open(dir.path().join("log.mapleaf")).expect("a file");
+    let mut log: LogStore<Types> = file.group(0).expect("a log");
+    append(&runtime, &mut log, entries(1, 0..2));
+    let blocker = file.db().begin_write().expect("a transaction");
+    runtime.block_on(async {
+        let (mut reader, queued) = (log.get_log_reader().await, file.queued());
+        let append = tokio::spawn(async move { log.blocking_append(entries(1, 2..4)).await });
+        while file.queued() == queued {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(reader.try_get_log_entries(1..).await.expect("to read"), entries(1, 1..4));
+        assert!(!append.is_finished(), "acknowledged before it was written");
+        blocker.abort();
+        append.await.expect("a task").expect("to append");
+        assert_eq!(reader.try_get_log_entries(1..).await.expect("to read"), entries(1, 1..4));
+    });
 }

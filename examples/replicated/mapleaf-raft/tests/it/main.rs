@@ -1,8 +1,8 @@
 //! Tests of the log store and of the state machine, on files.
 
+mod files;
 mod install;
 mod log;
-mod node;
 mod stream;
 mod suite;
 mod support;

@@ -1,4 +1,4 @@
-//! The files of a node together: one that is missing or damaged is noticed, and a copy seeds a node.
+//! The files of a node: one that is missing or damaged is noticed, and a copy seeds a node.
 
 use std::fs;
 use std::path::Path;

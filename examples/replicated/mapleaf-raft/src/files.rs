@@ -52,8 +52,8 @@ impl<C: Config> Node<C> {
         Ok(Node { file, log, state })
     }
 
-    /// Opens an empty directory as the only member of a new cluster, with the tables of the database
-    /// at `from`. See [`seed`].
+    /// Opens an empty directory as the only member of a new cluster, with the tables of the
+    /// database at `from`. See [`seed`].
     ///
     /// # Errors
     /// As [`open`](Node::open) and [`seed`].
