@@ -100,7 +100,7 @@ const GROUPS: &[Group] = &[
     Group {
         file: "removals",
         title: "Removal of many entries",
-        ids: &["remove_range", "remove_range_commit", "retain", "pop", "pop_halves"],
+        ids: &["remove_range", "remove_range_copy", "remove_range_commit", "retain", "pop", "pop_halves"],
     },
     Group { file: "nesting", title: "Nested transactions and savepoints", ids: &["nested", "savepoint"] },
     Group { file: "long_keys", title: "Long keys", ids: &["long_keys"] },

@@ -60,7 +60,7 @@ mod shared {
         let env = unsafe { options.open(path)? };
         let made = env.create_databases_and_commit(env.write_txn()?, |opener, txn| {
             let mut options = opener.database_options().types::<Bytes, Bytes>();
-            options.flags(flags).create(txn).map(|db| CommitOrAbort::<_, ()>::Commit(db))
+            options.flags(flags).create(txn).map(CommitOrAbort::<_, ()>::Commit)
         })?;
         let CommitOrAbort::Commit(db) = made else { return Err("the database was not made".into()) };
         Ok(Lmdb { env, db })

@@ -1,8 +1,9 @@
 //! Many entries removed in one transaction: half of all as a range, every second one by a predicate, and the first ones,
 //! one after the other.
 //!
-//! Each round takes a fresh copy of the loaded file (`Run::base`), so every removal copies the pages that it changes. The
-//! clock runs while entries are removed, from after the transaction has begun; what is left is counted. Commits are
+//! Each round takes a fresh copy of the loaded file (`Run::base`), so every removal copies the pages that it changes; only
+//! `remove_range` works on a file that the same process has loaded, and `remove_range_copy` says what a copy makes of it,
+//! whose leaves have to be verified first. The clock runs while entries are removed, from after the transaction has begun; what is left is counted. Commits are
 //! outside, but for `remove_range_commit`: a commit that does not wait for the disk (`Durability::Eventual`), after the
 //! range was removed, less such a commit of one put.
 
@@ -15,6 +16,7 @@ use crate::report::{Better, Figure};
 use crate::Res;
 use heed::DatabaseFlags;
 use mapleaf::{Db, Durability, Table};
+use std::path::Path;
 use std::time::Instant;
 
 const TABLE: Table<&[u8], &[u8]> = Table::new("main");
@@ -37,7 +39,39 @@ fn in_mapleaf(
     remove: impl FnOnce(&mut mapleaf::TableMut<'_, &'static [u8], &'static [u8]>) -> Res<f64>,
 ) -> Res<(f64, f64)> {
     let path = copy(run, "mapleaf", "mapleaf")?;
+    removed_in(&path, Db::open(&path)?, left, remove)
+}
+
+/// The same on a file that this process loads, in order, in a transaction before.
+fn in_own_mapleaf(
+    run: &Run<'_>,
+    left: usize,
+    remove: impl FnOnce(&mut mapleaf::TableMut<'_, &'static [u8], &'static [u8]>) -> Res<f64>,
+) -> Res<(f64, f64)> {
+    let path = run.scratch.file("own", "mapleaf");
+    disk::remove(&path)?;
     let db = Db::open(&path)?;
+    let txn = db.begin_write()?;
+    let mut table = txn.table(TABLE)?;
+    let mut loader = table.loader()?;
+    let ids = run.data.sorted();
+    let mut pairs = Pairs::listed(run.data.shape, &ids, 0);
+    while let Some((key, value)) = pairs.next() {
+        loader.push(key, value)?;
+    }
+    loader.finish()?;
+    drop(table);
+    txn.commit()?;
+    disk::settle(run.scratch.path())?;
+    removed_in(&path, db, left, remove)
+}
+
+fn removed_in(
+    path: &Path,
+    db: Db,
+    left: usize,
+    remove: impl FnOnce(&mut mapleaf::TableMut<'_, &'static [u8], &'static [u8]>) -> Res<f64>,
+) -> Res<(f64, f64)> {
     let mut txn = db.begin_write()?;
     txn.set_durability(Durability::Eventual);
     let mut table = txn.table(TABLE)?;
@@ -50,7 +84,7 @@ fn in_mapleaf(
     txn.commit()?;
     let commit = start.elapsed().as_secs_f64();
     drop(db);
-    disk::remove(&path)?;
+    disk::remove(path)?;
     Ok((seconds, commit))
 }
 
@@ -95,44 +129,50 @@ pub(super) fn range(run: &Run<'_>) -> Res<Vec<Figure>> {
     let (from, to) = (keys.len() / 4, keys.len() / 4 + keys.len() / 2);
     let (gone, left) = ((to - from) as f64, keys.len() - (to - from));
     let (mut commits, mut puts) = (Vec::new(), Vec::new());
-    let names = ["mapleaf-by-key", "mapleaf", "lmdb-cursor"];
-    let values = turns::<3>(run, |i| {
-        let seconds = match i {
-            0 => in_mapleaf(run, left, |table| {
-                let start = Instant::now();
-                for key in &keys[from..to] {
-                    table.remove(key)?;
-                }
-                Ok(start.elapsed().as_secs_f64())
-            }),
+    let by_key = |table: &mut mapleaf::TableMut<'_, &'static [u8], &'static [u8]>| {
+        let start = Instant::now();
+        for key in &keys[from..to] {
+            table.remove(key)?;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let by_range = |table: &mut mapleaf::TableMut<'_, &'static [u8], &'static [u8]>| {
+        let start = Instant::now();
+        table.remove_range(keys[from].as_slice()..keys[to].as_slice())?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let names = ["mapleaf-by-key", "mapleaf", "mapleaf-by-key", "mapleaf", "lmdb-cursor"];
+    let values = turns::<5>(run, |i| {
+        let (seconds, _) = match i {
+            0 => in_own_mapleaf(run, left, by_key)?,
             1 => {
-                let (seconds, commit) = in_mapleaf(run, left, |table| {
-                    let start = Instant::now();
-                    table.remove_range(keys[from].as_slice()..keys[to].as_slice())?;
-                    Ok(start.elapsed().as_secs_f64())
-                })?;
-                let (_, put) = in_mapleaf(run, keys.len(), |table| {
+                let (seconds, commit) = in_own_mapleaf(run, left, by_range)?;
+                let (_, put) = in_own_mapleaf(run, keys.len(), |table| {
                     table.put(&keys[0], b"a value")?;
                     Ok(0.0)
                 })?;
                 commits.push(commit * 1e3);
                 puts.push(put * 1e3);
-                Ok((seconds, commit))
+                (seconds, commit)
             }
-            _ => by_cursor(run, left, |at| if at < to { Some(at >= from) } else { None }).map(|seconds| (seconds, 0.0)),
+            2 => in_mapleaf(run, left, by_key)?,
+            3 => in_mapleaf(run, left, by_range)?,
+            _ => (by_cursor(run, left, |at| if at < to { Some(at >= from) } else { None })?, 0.0),
         };
-        Ok(gone / seconds?.0)
+        Ok(gone / seconds)
     })?;
     let entries = keys.len() as u64;
-    let title = format!("half of {entries} entries removed as a range; and one by one");
+    let title = format!("half of {entries} entries, loaded by this process, removed as a range; and one by one");
     let (unit, better, versus) = ("entries/s", Better::Higher, names[0]);
     let of = Of { id: "remove_range", title: &title, unit, better, versus, entries };
-    let removal = figure(of, &names, &values);
+    let removal = figure(of, &names[..2], &values[..2]);
+    let title = format!("the same in a file that was opened just before; by LMDB's cursor ({entries} entries)");
+    let in_copy = figure(Of { id: "remove_range_copy", title: &title, ..of }, &names[2..], &values[2..]);
     let title = "commit after that range was removed, no flush, less a commit of one put";
     let (unit, better, versus) = ("ms", Better::Lower, "nothing");
     let of = Of { id: "remove_range_commit", title, unit, better, versus, entries };
     let more = commits.iter().zip(&puts).skip(1).map(|(commit, put)| commit - put).collect();
-    Ok(vec![removal, figure(of, &["mapleaf"], &[more])])
+    Ok(vec![removal, in_copy, figure(of, &["mapleaf"], &[more])])
 }
 
 /// Every second entry.
