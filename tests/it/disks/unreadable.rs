@@ -181,7 +181,7 @@ fn unreadable_pages_child() {
             }),
             2 => {
                 if let Some(db) = open(path, true, &mut round) {
-                    if number % 2 == 0 {
+                    if number.is_multiple_of(2) {
                         round.warm(&db);
                     }
                     round.batches(&db);
