@@ -8,8 +8,8 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use mapleaf::testing::{set_log_shape, with_log_shape, with_mutant, Mutant};
 use mapleaf::{Db, Durability, ErrorKind, Options, ReadTxn, Savepoint, WriteTxn};
 
-use crate::kinds::{assert_holds, assert_sees, change, inline_limit, Contents, State, SIZES};
-use crate::support::{assert_clean, long, seed, Rng, TestDb};
+use crate::kinds::{assert_holds, assert_sees, change, inline_limit, pair_value, Contents, State, SIZES};
+use crate::support::{assert_clean, bytes, long, seed, Rng, TestDb};
 use crate::workload::fast_dir;
 
 const PAGE_SIZES: [usize; 4] = [4096, 8192, 16384, 32768];
@@ -396,6 +396,118 @@ fn pinned_value_trees_and_long_keys_are_used_again_when_their_snapshot_is_droppe
         );
         assert!(free(&after) >= free(&before), "pages of the snapshot are usable");
         db.assert_clean();
+    }
+}
+
+/// What has long keys and value trees leaves nothing behind when it goes, in each of the ways.
+#[test]
+fn removing_everything_in_each_way_leaves_no_page() {
+    // All but those that say which pages are free: after the removal these have more to say.
+    let reachable = |db: &Db| {
+        let (report, space) = (db.check().expect("a check"), db.space().expect("space"));
+        assert!(report.is_clean(), "{:?}", report.findings);
+        report.reachable_pages - space.free_space.pages() - space.free_list_pages
+    };
+    for page_size in PAGE_SIZES {
+        for way in 0..6 {
+            let db = TestDb::memory(Options::new().page_size(page_size as u32));
+            let limit = inline_limit(page_size);
+            let keys: Vec<Vec<u8>> = (0..40u8)
+                .map(|number| {
+                    let mut key = vec![b'k'; [limit, limit + 1, 2 * page_size, 65_536, 3][usize::from(number % 5)]];
+                    *key.last_mut().expect("a byte") = number;
+                    key
+                })
+                .collect();
+            db.write(|txn| {
+                for (at, size) in SIZES.into_iter().enumerate() {
+                    drop(txn.create_multi_table(&format!("multi {at}"), "bytes", "bytes", size)?);
+                }
+                txn.bytes_table("single").map(drop)
+            })
+            .expect("made");
+            let empty = reachable(&db);
+            for round in 0..2 {
+                db.write(|txn| {
+                    for (number, key) in keys.iter().enumerate() {
+                        txn.bytes_table("single")?.insert(key, &bytes(number as u64, number * 400))?;
+                        for (at, size) in SIZES.into_iter().enumerate() {
+                            let mut multi = txn.multi_bytes_table(&format!("multi {at}"))?;
+                            let count = if number % 3 == 0 { 900 } else { 1 + number as u64 };
+                            for value in (0..count).filter(|value| value % 2 == round) {
+                                multi.insert(key, &pair_value(value, size, page_size))?;
+                            }
+                        }
+                    }
+                    Ok(())
+                })
+                .expect("filled");
+            }
+            assert!(reachable(&db) > empty + 40);
+            db.write(|txn| {
+                for name in ["single", "multi 0", "multi 1", "multi 2"] {
+                    let is_single = name == "single";
+                    let mut txn = txn.begin_nested()?;
+                    match (way, is_single) {
+                        (0, true) => drop(txn.bytes_table(name)?.clear()?),
+                        (0, false) => drop(txn.multi_bytes_table(name)?.clear()?),
+                        (1, true) => drop(txn.bytes_table(name)?.remove_range(..)?),
+                        (1, false) => drop(txn.multi_bytes_table(name)?.remove_range(..)?),
+                        // From both ends to the middle, through keys that differ only at their end.
+                        (2, _) => {
+                            let mut sorted = keys.clone();
+                            sorted.sort();
+                            let (low, high) = (sorted[7].as_slice(), sorted[31].as_slice());
+                            if is_single {
+                                let mut table = txn.bytes_table(name)?;
+                                let inside = table.remove_range(low..high)?;
+                                assert_eq!(inside + table.remove_range(..low)? + table.remove_range(high..)?, 40);
+                            } else {
+                                let mut table = txn.multi_bytes_table(name)?;
+                                let all = table.len();
+                                let inside = table.remove_range(low..high)?;
+                                assert_eq!(inside + table.remove_range(..low)? + table.remove_range(high..)?, all);
+                            }
+                        }
+                        (3, true) => {
+                            let mut table = txn.bytes_table(name)?;
+                            keys.iter().try_for_each(|key| table.remove(key).map(drop))?;
+                        }
+                        (3, false) => {
+                            let mut table = txn.multi_bytes_table(name)?;
+                            keys.iter().try_for_each(|key| table.remove_all(key).map(drop))?;
+                        }
+                        (4, false) => {
+                            let mut table = txn.multi_bytes_table(name)?;
+                            for key in &keys {
+                                let values: Vec<Vec<u8>> = table
+                                    .values(key)?
+                                    .map(|value| value.map(<[u8]>::to_vec))
+                                    .collect::<Result<_, _>>()?;
+                                for value in &values {
+                                    assert!(table.remove(key, value)?);
+                                }
+                                assert!(!table.contains_key(key)?);
+                            }
+                            assert!(table.is_empty() && table.key_count() == 0);
+                        }
+                        (4, true) => drop(txn.bytes_table(name)?.retain(|_, _| false)?),
+                        _ => {
+                            let info = txn.table_info(name)?.expect("there");
+                            assert!(txn.drop_table(name)?);
+                            match is_single {
+                                true => drop(txn.bytes_table(name)?),
+                                false => drop(txn.create_multi_table(name, "bytes", "bytes", info.value_bytes)?),
+                            }
+                        }
+                    }
+                    txn.commit()?;
+                }
+                Ok(())
+            })
+            .expect("removed");
+            assert_eq!(reachable(&db), empty, "pages of {page_size} bytes, way {way}");
+        }
     }
 }
 

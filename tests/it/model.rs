@@ -20,8 +20,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::mem::discriminant;
 use std::ops::Bound;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 
+use mapleaf::testing::{with_mutant, Mutant};
 use mapleaf::{ErrorKind, Options, ReadTable, ReadTxn, Savepoint, Table, TableMut, WriteTxn};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -769,14 +771,34 @@ fn any_sequence_of_transactions_stores_only_to_its_own_pages() {
     any_sequence(48);
 }
 
+/// The test can fail: it finds what is forgotten when pages are freed, when a transaction goes back,
+/// and when a writer counts the states that are still read.
+#[test]
+fn the_sequences_find_what_is_forgotten() {
+    for mutant in [
+        Mutant::ValueTreeNotFreed,
+        Mutant::ValueTreeUnsealed,
+        Mutant::TakenNotRolledBack,
+        Mutant::FreedNotRolledBack,
+        Mutant::SnapshotsLeftOut,
+    ] {
+        let config = Config { cases: 96, max_shrink_iters: 0, failure_persistence: None, ..Config::default() };
+        let run = || with_mutant(Some(mutant), || run_sequences(config));
+        assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "{mutant:?} was not found");
+    }
+}
+
 fn any_sequence(cases: u32) {
-    let config = Config {
+    run_sequences(Config {
         cases: cases * long(),
         max_shrink_iters: 3000,
         failure_persistence: Some(Box::new(FileFailurePersistence::SourceParallel("proptest-regressions"))),
         source_file: Some(file!()),
         ..Config::default()
-    };
+    });
+}
+
+fn run_sequences(config: Config) {
     let mut start = [0; 32];
     let mut rng = Rng::new(seed("any_sequence_of_transactions"));
     start.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&rng.next().to_le_bytes()));
