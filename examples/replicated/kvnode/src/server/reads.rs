@@ -1,9 +1,9 @@
 //! Linearizable reads.
 //!
 //! The leader may answer a read when a majority has confirmed, after the read came in, that it
-//! still is the leader, and when all entries committed before are applied (the read index of Raft). One
-//! such question serves all reads that came in before it was asked; those that come in meanwhile
-//! share the next one.
+//! still is the leader, and when all entries committed before are applied (the read index of
+//! Raft). One such question serves all reads that came in before it was asked; those that come in
+//! meanwhile share the next one.
 
 use openraft::error::{CheckIsLeaderError, RaftError};
 use openraft::BasicNode;

@@ -3,6 +3,7 @@
 mod files;
 mod install;
 mod log;
+mod power;
 mod stream;
 mod suite;
 mod support;
