@@ -19,7 +19,7 @@
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use mapleaf::{Db, Options, ReadTxn, TableInfo, WriteTxn};
+use mapleaf::{Options, ReadTxn, TableInfo, WriteTxn};
 
 use crate::error::{Error, Result};
 use crate::state::{applied_of, remove, Applied, State};
@@ -54,7 +54,7 @@ impl Pinned {
     /// Pins the newest state.
     ///
     /// # Errors
-    /// `Store` as [`Db::begin_read`].
+    /// `Store` as [`mapleaf::Db::begin_read`].
     pub fn new(state: &State) -> Result<Pinned> {
         let txn = state.db().begin_read()?;
         txn.set_label("snapshot for another node");
@@ -190,7 +190,7 @@ impl Incoming {
 
     /// Makes it the current state, if it is as far as the sender said.
     pub(crate) fn install(self, state: &State, expected: &Applied) -> Result<()> {
-        let found = applied_of(&Db::open_existing(&self.part)?.begin_read()?)?;
+        let found = applied_of(&Options::new().exclusive(true).create(false).open(&self.part)?.begin_read()?)?;
         if found != *expected {
             let (found, expected) = (found.0, expected.0);
             return Err(Error::Snapshot(format!("its state is at {found:?}, and not at {expected:?} as announced")));

@@ -54,7 +54,7 @@ impl State {
         let db = Db::open(path_of(&dir, number))?;
         let current = Arc::new(RwLock::new(Current { number, db }));
         let state = State { dir: Arc::new(dir), current, begun: Arc::default() };
-        state.remove_others()?;
+        state.remove_others(|name| number_of(name).is_some() || is_part(name))?;
         Ok(state)
     }
 
@@ -88,16 +88,17 @@ impl State {
         flush_directory(&self.dir)?;
         let db = Db::open_existing(&path)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Current { number, db };
-        self.remove_others()
+        // Another new state may be on its way: its file stays.
+        self.remove_others(|name| number_of(name).is_some())
     }
 
-    /// Removes all files of states but the current one.
-    fn remove_others(&self) -> Result<()> {
+    /// Removes the files with such names, except those of the current state.
+    fn remove_others(&self, is_old: impl Fn(&str) -> bool) -> Result<()> {
         let current = self.number();
         for entry in fs::read_dir(&*self.dir).map_err(Error::files("listing", &self.dir))? {
             let path = entry.map_err(Error::files("listing", &self.dir))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if number_of(name).is_some_and(|number| number != current) || is_part(name) {
+            if is_old(name) && number_of(name) != Some(current) {
                 remove(&path)?;
             }
         }

@@ -5,14 +5,17 @@
 //! Raft). One such question serves all reads that came in before it was asked; those that come in
 //! meanwhile share the next one.
 
-use openraft::error::{CheckIsLeaderError, RaftError};
-use openraft::BasicNode;
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::refusal::Refusal;
 use crate::command::Raft;
 
-type Confirmed = Result<(), RaftError<u64, CheckIsLeaderError<u64, BasicNode>>>;
+/// A question that is not answered after this time is given up; reads that wait are refused.
+const ASKED: Duration = Duration::from_secs(3);
+
+type Confirmed = Result<(), Refusal>;
 
 /// Confirms for reads that this node is the leader.
 #[derive(Clone, Debug)]
@@ -27,7 +30,12 @@ impl Reads {
         tokio::spawn(async move {
             let mut shared: Vec<oneshot::Sender<Confirmed>> = Vec::new();
             while reads.recv_many(&mut shared, usize::MAX).await > 0 {
-                let confirmed = raft.ensure_linearizable().await.map(drop);
+                let asked = tokio::time::timeout(ASKED, raft.ensure_linearizable()).await;
+                let confirmed = match asked {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(e)) => Err(Refusal::from(e)),
+                    Err(_) => Err(Refusal::unavailable("no majority has confirmed the leader in time")),
+                };
                 for read in shared.drain(..) {
                     // A client that has gone away waits no more.
                     drop(read.send(confirmed.clone()));
@@ -42,6 +50,6 @@ impl Reads {
         let (tell, told) = oneshot::channel();
         let ended = || Refusal::unavailable("the node is ending");
         self.waiting.send(tell).map_err(|_| ended())?;
-        Ok(told.await.map_err(|_| ended())??)
+        told.await.map_err(|_| ended())?
     }
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::http::describe;
 
 /// Why a request is not served.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
     error: String,

@@ -142,3 +142,23 @@ fn an_entry_is_not_applied_twice() {
     drop(machine);
     assert_eq!(applied(dir.path()), 10);
 }
+
+#[test]
+fn a_state_that_is_being_received_outlives_the_installation_of_another() {
+    let (from, to, runtime) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("two"), runtime());
+    apply(&runtime, from.path(), 100);
+    let snapshot = snapshot(&runtime, from.path());
+    let bytes = stream(&snapshot);
+    let mut machine = machine(to.path());
+    let state = State::open(to.path()).expect("the same state");
+    let two = [(); 2].map(|()| Incoming::receive(&state, &bytes[..]).expect("to receive"));
+    for incoming in two {
+        let data = Box::new(SnapshotData::Received(incoming));
+        let installed = runtime.block_on(async {
+            RaftStateMachine::<crate::support::Types>::install_snapshot(&mut machine, &snapshot.meta, data).await
+        });
+        installed.expect("to install");
+    }
+    drop((machine, state));
+    assert_eq!(applied(to.path()), 100);
+}

@@ -1,4 +1,4 @@
-//! Power cuts: the log and the state machine at every flush, and what Raft needs of them afterwards.
+//! Power cuts: log and state machine at every flush, and what Raft needs of them afterwards.
 //!
 //! Two groups change their logs in one file at the same time; the first one also applies entries.
 //! Before each flush of either file, and after each acknowledgement, a cut may leave many images of
@@ -6,8 +6,8 @@
 //!
 //! - The log of each group holds what it held after some number of changes, all acknowledged ones
 //!   among them: no vote is forgotten, no acknowledged entry is lost, no truncated one is back.
-//! - The state holds each entry up to its position once, and none after it. It is as far as the last
-//!   snapshot, and so far that the log continues it.
+//! - The state holds each entry up to its position once, and none after it. It is as far as the
+//!   last snapshot, and so far that the log continues it.
 //! - The log replays the entries up to its committed index, and the state holds each of them once.
 //!
 //! Two mutants prove that the images find a log that acknowledges too early, and a state whose
