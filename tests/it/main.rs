@@ -32,6 +32,7 @@ mod forced_orders;
 mod fork;
 mod fuzzed;
 mod golden;
+mod golden_kinds;
 mod growth;
 mod inherited;
 mod kinds;
