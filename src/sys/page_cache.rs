@@ -111,8 +111,8 @@ pub(crate) unsafe fn release_pages(base: NonNull<u8>, len: u64) -> io::Result<()
     retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })
 }
 
-/// Tells the kernel that a range of a shared file mapping is not needed soon: its pages leave memory
-/// before others do. They stay until memory is short.
+/// Tells the kernel that a range of a shared file mapping is not needed soon: when memory is short,
+/// its pages leave it before others do.
 ///
 /// # Safety
 /// The range lies in a shared mapping of a file that the caller keeps.

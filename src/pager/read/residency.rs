@@ -305,7 +305,7 @@ mod tests {
     use super::*;
     use crate::mapping::{MapOptions, Mapping};
     use crate::page::checksum;
-    use crate::testing::{cached_pages, drop_page_cache};
+    use crate::sys::direct_io::{cached_pages, forget_cache};
 
     const PAGE_SIZE: usize = 4096;
     /// More pages than are requested at a time.
@@ -330,7 +330,7 @@ mod tests {
 
     /// The pages of the file, of which none is in memory; `None` if the file system has no disk.
     fn cold(file: &File) -> Option<SnapshotPages> {
-        if !drop_page_cache(file).expect("dropped") || cached_pages(file).expect("counted") > 0 {
+        if !forget_cache(file).expect("dropped") || cached_pages(file).expect("counted") > 0 {
             println!("skipped: files for tests stay in memory");
             return None;
         }

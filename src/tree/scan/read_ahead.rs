@@ -10,8 +10,8 @@
 //! read may have been evicted.
 //!
 //! A long walk over a file that does not fit in memory would evict pages that others use, for pages
-//! that it reads once. So the leaves that it brought into memory are the first to leave: once it has
-//! passed them, it tells the kernel so. They are not dropped.
+//! that it reads once. So the leaves that it brought into memory are the first to leave: once it
+//! has passed them, it tells the kernel so. They are not dropped.
 //!
 //! Invariants:
 //!   SCAN-1  read-ahead does not change what the walk yields: if a page cannot be read ahead, the

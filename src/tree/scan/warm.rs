@@ -65,7 +65,7 @@ impl<P: PageRead> Tree<'_, P> {
             all: 0,
         };
         if !self.is_empty() {
-            let root = Node { ptr: self.root.ptr, is_first: true, is_last: true };
+            let root = Wanted { ptr: self.root.ptr, is_first: true, is_last: true };
             warm.add(height_of(self.root)? - 1, root);
         }
         let ended = warm.run()?;
@@ -82,7 +82,7 @@ fn key_of(bound: Bound<&[u8]>) -> Option<&[u8]> {
 
 /// A branch to read.
 #[derive(Clone, Copy)]
-struct Node {
+struct Wanted {
     ptr: PagePtr,
     /// The lower bound lies below this branch, or the upper one.
     is_first: bool,
@@ -96,7 +96,7 @@ struct Warm<'a, 'p, P> {
     /// Whether the upper bound is a key of the range.
     has_high: bool,
     /// Branches to read; index 0 holds those of level 1.
-    branches: Vec<Vec<Node>>,
+    branches: Vec<Vec<Wanted>>,
     leaves: Vec<PagePtr>,
     /// The leaves in which the bounds lie.
     ends: [PageId; 2],
@@ -112,7 +112,7 @@ impl<P: PageRead> Warm<'_, '_, P> {
     /// `Break` if the callback ended it.
     fn run(&mut self) -> Result<ControlFlow<()>> {
         loop {
-            let lowest = self.branches.iter().position(|nodes| !nodes.is_empty());
+            let lowest = self.branches.iter().position(|wanted| !wanted.is_empty());
             let ended = match lowest {
                 Some(at) if self.leaves.len() < LEAVES_MAX => self.read_branches(at + 1)?,
                 _ if !self.leaves.is_empty() => self.read_leaves()?,
@@ -125,14 +125,14 @@ impl<P: PageRead> Warm<'_, '_, P> {
     }
 
     /// Adds a page of this level to those to read.
-    fn add(&mut self, level: usize, node: Node) {
+    fn add(&mut self, level: usize, page: Wanted) {
         self.all += 1;
         match level.checked_sub(1) {
             None => {
-                self.leaves.push(node.ptr);
-                for (end, is_end) in self.ends.iter_mut().zip([node.is_first, node.is_last]) {
+                self.leaves.push(page.ptr);
+                for (end, is_end) in self.ends.iter_mut().zip([page.is_first, page.is_last]) {
                     if is_end {
-                        *end = node.ptr.id;
+                        *end = page.ptr.id;
                     }
                 }
             }
@@ -140,30 +140,30 @@ impl<P: PageRead> Warm<'_, '_, P> {
                 if self.branches.len() <= at {
                     self.branches.resize_with(at + 1, Vec::new);
                 }
-                self.branches[at].push(node);
+                self.branches[at].push(page);
             }
         }
     }
 
     /// Reads some branches of a level, and adds their children.
     fn read_branches(&mut self, level: usize) -> Result<ControlFlow<()>> {
-        let nodes = &mut self.branches[level - 1];
-        let nodes: Vec<Node> = nodes.drain(..nodes.len().min(BRANCHES)).collect();
-        let ended = self.load(nodes.iter().map(|node| node.ptr).collect(), |_, _| Ok(()))?;
+        let wanted = &mut self.branches[level - 1];
+        let wanted: Vec<Wanted> = wanted.drain(..wanted.len().min(BRANCHES)).collect();
+        let ended = self.load(wanted.iter().map(|page| page.ptr).collect(), |_, _| Ok(()))?;
         if ended.is_continue() {
-            nodes.into_iter().try_for_each(|node| self.add_children(level, node))?;
+            wanted.into_iter().try_for_each(|page| self.add_children(level, page))?;
         }
         Ok(ended)
     }
 
-    fn add_children(&mut self, level: usize, node: Node) -> Result<()> {
-        let branch = branch_at(self.pages, node.ptr, level)?;
-        let low = self.low.filter(|_| node.is_first).map(|key| branch.find(self.pages, key)).transpose()?;
-        let high = self.high.filter(|_| node.is_last).map(|key| branch.find(self.pages, key)).transpose()?;
+    fn add_children(&mut self, level: usize, page: Wanted) -> Result<()> {
+        let branch = branch_at(self.pages, page.ptr, level)?;
+        let low = self.low.filter(|_| page.is_first).map(|key| branch.find(self.pages, key)).transpose()?;
+        let high = self.high.filter(|_| page.is_last).map(|key| branch.find(self.pages, key)).transpose()?;
         let (from, to) = (low.unwrap_or(0), high.unwrap_or(branch.count().saturating_sub(1)));
         for at in from..=to {
-            let (is_first, is_last) = (node.is_first && at == from, node.is_last && at == to);
-            self.add(level - 1, Node { ptr: branch.child(at)?, is_first, is_last });
+            let (is_first, is_last) = (page.is_first && at == from, page.is_last && at == to);
+            self.add(level - 1, Wanted { ptr: branch.child(at)?, is_first, is_last });
         }
         Ok(())
     }
@@ -198,7 +198,7 @@ impl<P: PageRead> Warm<'_, '_, P> {
                 LeafValue::Overflow(to) => self.add_extent(to.ptr, overflow_pages(pages.page_size(), &to)?)?,
                 LeafValue::Tree(to) => {
                     let level = usize::from(to.height).saturating_sub(1).min(crate::limits::DEPTH_MAX);
-                    self.add(level, Node { ptr: to.ptr, is_first: false, is_last: false });
+                    self.add(level, Wanted { ptr: to.ptr, is_first: false, is_last: false });
                 }
                 LeafValue::Inline(_) | LeafValue::Set(_) => {}
             }

@@ -1,11 +1,11 @@
 //! The thread that builds large flat indexes beside the readers of an open database.
 //!
-//! Floor: txn. To read all branches of a large table takes milliseconds, and no lookup is to wait so
-//! long. So a reader asks for the flat index of a table, and goes on without it. The thread begins
-//! to read the published state like any reader, in a reader slot, so the writer keeps the pages
-//! (R5). It renews or builds the flat index, gives it to `flat_indexes`, and ends when nothing more
-//! is asked for. It holds the core of the environment and the reader slots, but not the environment:
-//! the environment ends the thread before it closes.
+//! Floor: txn. To read all branches of a large table takes milliseconds, and no lookup is to wait
+//! so long. So a reader asks for the flat index of a table, and goes on without it. The thread
+//! begins to read the published state like any reader, in a reader slot, so the writer keeps the
+//! pages (R5). It renews or builds the flat index, gives it to `flat_indexes`, and ends when
+//! nothing more is asked for. It holds the core of the environment and the reader slots, but not
+//! the environment: the environment ends the thread before it closes.
 //!
 //! Invariants:
 //!   BUILD-1  the thread does not run after `end`. After that, no thread is started.
