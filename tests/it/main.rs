@@ -17,6 +17,7 @@ mod costs;
 mod crash_kill;
 mod creation;
 mod damage;
+mod damaged_kinds;
 mod damaged_snapshots;
 mod descriptors;
 mod disks;
