@@ -25,6 +25,14 @@ fn main() -> io::Result<()> {
             fs::write(pages.join(format!("page-{index}-{number}")), page_input(page))?;
         }
     }
+    // The golden files have pages of all kinds, as earlier releases wrote them.
+    for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden"))? {
+        let file = file?.path();
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        for (number, page) in fs::read(&file)?.chunks(4096).enumerate() {
+            fs::write(pages.join(format!("golden-{name}-{number}")), page_input(page))?;
+        }
+    }
     // Small inputs that reach each kind of page and of operation.
     let (operations, mut random) = (folder("ops")?, 1u64);
     for number in 0..64u8 {

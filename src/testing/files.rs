@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::limits::PAGE_SIZE_MIN;
 use crate::page::layout::meta as at;
 use crate::page::meta::MetaPage;
+use crate::table::TableInfo;
 use crate::testing::input::{filled, Input};
 use crate::testing::seal::seal_file;
 use crate::testing::temp_path::TempPath;
@@ -145,7 +146,7 @@ fn read_all(db: &Db) -> bool {
     let tables = txn.tables();
     assert!(!clean || tables.is_ok(), "clean, and {tables:?}");
     for table in tables.unwrap_or_default() {
-        let read = read_table(&txn, &table.name, clean);
+        let read = read_any(&txn, &table, clean);
         assert!(!clean || read.is_ok(), "clean, and {read:?}");
     }
     let snapshots = db.snapshots();
@@ -160,7 +161,7 @@ fn read_all(db: &Db) -> bool {
 fn read_snapshot(db: &Db, name: &str, clean: bool) -> Result<()> {
     let txn = db.read_snapshot(name)?;
     for table in txn.tables()? {
-        read_table(&txn, &table.name, clean)?;
+        read_any(&txn, &table, clean)?;
     }
     Ok(())
 }
@@ -174,6 +175,41 @@ fn change_snapshots(db: &Db, clean: bool) {
             assert!(!clean || read_all(db), "clean before, and not after a snapshot: {:?}", db.check());
         }
     }
+}
+
+fn read_any(txn: &ReadTxn, table: &TableInfo, clean: bool) -> Result<()> {
+    match table.is_multimap {
+        true => read_pairs(txn, &table.name, clean),
+        false => read_table(txn, &table.name, clean),
+    }
+}
+
+/// Reads a multimap. If the file is clean, both directions, counts and look-ups agree.
+fn read_pairs(txn: &ReadTxn, name: &str, clean: bool) -> Result<()> {
+    let table = txn.multi_bytes_table(name)?;
+    let forward: Vec<_> = table.iter().take(ENTRIES_MAX).collect();
+    let mut backward: Vec<_> = table.iter().rev().take(ENTRIES_MAX).collect();
+    let mut keys: Vec<&[u8]> = forward.iter().filter_map(|pair| pair.as_ref().ok()).map(|pair| pair.0).collect();
+    keys.dedup();
+    for &key in keys.iter().take(GETS_MAX) {
+        let values = table.values(key).and_then(|values| values.take(ENTRIES_MAX).collect::<Result<Vec<_>>>());
+        let count = table.count(key);
+        if clean {
+            let values = values?;
+            assert_eq!(values.len() as u64, count?, "{key:?}");
+            assert!(values.windows(2).all(|pair| pair[0] < pair[1]), "values ascend");
+            assert!(table.contains(key, values.first().copied().unwrap_or_default())?, "{key:?}");
+        }
+        let _near = (table.contains(key, b"\x80"), table.count(&key[..key.len() / 2]));
+    }
+    let _ends = (table.first(), table.last(), table.count(b"\xff\xff\xff\xff\xff"));
+    if clean {
+        let forward = forward.into_iter().collect::<Result<Vec<_>>>()?;
+        assert_eq!((forward.len() as u64, keys.len() as u64), (table.len(), table.key_count()));
+        backward.reverse();
+        assert_eq!(backward.into_iter().collect::<Result<Vec<_>>>()?, forward);
+    }
+    Ok(())
 }
 
 fn read_table(txn: &ReadTxn, name: &str, clean: bool) -> Result<()> {
@@ -221,8 +257,12 @@ fn use_for_writing(db: &Db, clean: bool, file: &[u8]) {
 
 /// Inserts, overwrites, deletes and drops in up to four tables.
 fn change_all(txn: &mut WriteTxn, seed: u8, round: usize) -> Result<()> {
-    let names: Vec<String> = txn.tables()?.into_iter().map(|table| table.name).take(4).collect();
-    for (index, name) in names.iter().enumerate() {
+    let tables: Vec<TableInfo> = txn.tables()?.into_iter().take(4).collect();
+    for (index, TableInfo { name, is_multimap, .. }) in tables.iter().enumerate() {
+        if *is_multimap {
+            change_pairs(txn, name, round)?;
+            continue;
+        }
         let Ok(mut table) = txn.bytes_table(name) else { continue };
         let keys = some_keys(table.iter());
         for (at, key) in keys.iter().enumerate() {
@@ -242,19 +282,43 @@ fn change_all(txn: &mut WriteTxn, seed: u8, round: usize) -> Result<()> {
     Ok(())
 }
 
+/// Removes values and keys of a multimap, and gives keys more values.
+fn change_pairs(txn: &WriteTxn, name: &str, round: usize) -> Result<()> {
+    let Ok(mut table) = txn.multi_bytes_table(name) else { return Ok(()) };
+    let pairs =
+        table.iter().take(600).map_while(|pair| Some(pair.ok().map(|(key, value)| (key.to_vec(), value.to_vec()))?));
+    let pairs: Vec<(Vec<u8>, Vec<u8>)> = pairs.step_by(3).collect();
+    for (at, (key, value)) in pairs.iter().enumerate() {
+        match (at + round) % 4 {
+            0 | 1 => drop(table.remove(key, value)?),
+            2 => {
+                // Of the same size, so that tables of values of one size take it.
+                let other: Vec<u8> = value.iter().map(|byte| byte.wrapping_add(1)).collect();
+                table.insert(key, &other)?;
+            }
+            _ if at % 16 == 3 => drop(table.remove_all(key)?),
+            _ => drop(table.insert(&[at as u8], value)?),
+        }
+    }
+    Ok(())
+}
+
 fn some_keys<'a>(entries: impl Iterator<Item = Result<(&'a [u8], &'a [u8])>>) -> Vec<Vec<u8>> {
     entries.take(200).map_while(|item| Some(item.ok()?.0.to_vec())).step_by(3).collect()
 }
 
 /// Small databases that together contain everything that a file can contain: several tables, trees
-/// of one to three levels, long keys, overflow extents, a free list, a free-space tree.
+/// of one to three levels, long keys and separators, overflow extents, multimaps with value sets and
+/// value trees, a free list, a free-space tree. A change names one of them by three bits.
 pub fn sample_files() -> &'static [Vec<u8>] {
     static SAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     SAMPLES.get_or_init(|| {
         let samples = [of_everything, of_long_keys, of_free_space, |_: &Db| Ok(())];
         let closed = samples.iter().filter_map(|fill| without_log(|| sample(*fill)).ok());
         let log = with_log_shape(Some((1, 8 * PAGE_SIZE_MIN as u64)), sample_of_log).ok();
-        closed.chain(log).chain(without_log(|| sample(of_snapshots)).ok()).collect()
+        let others = [of_snapshots, of_multimaps, of_overflowing_keys];
+        let others = others.iter().filter_map(|fill| without_log(|| sample(*fill)).ok());
+        closed.chain(log).chain(others).collect()
     })
 }
 
@@ -313,6 +377,38 @@ fn of_long_keys(db: &Db) -> Result<()> {
     txn.commit()
 }
 
+/// Long keys in overflow extents, most of which only their tails tell apart.
+fn of_overflowing_keys(db: &Db) -> Result<()> {
+    let txn = db.begin_write()?;
+    for number in 0..20u8 {
+        let len = if number % 8 == 0 { 4500 } else { 1100 };
+        let value = filled(number, usize::from(number) * 70);
+        txn.bytes_table("overflowing")?.insert(&[&vec![b'k'; len][..], &[number]].concat(), &value)?;
+    }
+    txn.bytes_table("overflowing")?.insert(b"short", b"")?;
+    txn.commit()
+}
+
+/// Value sets and value trees, of values of one size and of any size.
+fn of_multimaps(db: &Db) -> Result<()> {
+    let txn = db.begin_write()?;
+    let mut fixed = txn.create_multi_table("fixed", "", "", Some(8))?;
+    let mut any = txn.multi_bytes_table("any")?;
+    for number in 0..700u64 {
+        let key = [b"few", b"all"][usize::from(number % 50 > 0)];
+        fixed.insert(key, &number.to_be_bytes())?;
+        let value = [&number.to_be_bytes()[6..], &filled(b'v', number as usize % 30)[..]].concat();
+        any.insert(key, &value)?;
+    }
+    drop((fixed, any));
+    txn.commit()?;
+    let txn = db.begin_write()?;
+    for number in 100..200u64 {
+        txn.multi_bytes_table("fixed")?.remove(b"all", &number.to_be_bytes())?;
+    }
+    txn.commit()
+}
+
 fn of_snapshots(db: &Db) -> Result<()> {
     of_everything(db)?;
     db.create_snapshot("everything")?;
@@ -354,11 +450,12 @@ fn of_free_space(db: &Db) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::layout;
 
     #[test]
     fn sample_files_are_small_and_have_free_space_and_a_log() {
         let samples = sample_files();
-        assert_eq!(samples.len(), 6);
+        assert_eq!(samples.len(), 8);
         let newest = |file: &Vec<u8>| {
             let metas = [0, PAGE_SIZE_MIN].map(|at| MetaPage::decode_copy(&file[at..]).expect("a meta page"));
             metas.into_iter().max_by_key(|meta| meta.txn).expect("two")
@@ -371,5 +468,16 @@ mod tests {
         assert!(newest(&samples[2]).free_space.height > 0, "a free-space tree");
         assert!(newest(&samples[4]).log.pages > 0, "a commit log");
         assert!(newest(&samples[5]).snapshots.entries > 0, "named snapshots");
+        let kinds =
+            |sample: &[u8]| sample.chunks(PAGE_SIZE_MIN).skip(2).map(|page| page[layout::KIND]).collect::<Vec<_>>();
+        assert!(kinds(&samples[6]).iter().filter(|&&kind| kind == 6).count() > 1, "packed leaves below a branch");
+        let long = |kind| {
+            let has_flag = |page: &&[u8]| layout::get_u16(page, layout::FLAGS) & layout::LONG_KEYS_FLAG != 0;
+            let found =
+                samples[7].chunks(PAGE_SIZE_MIN).skip(2).filter(has_flag).any(|page| page[layout::KIND] == kind);
+            assert!(found, "a page of kind {kind} with long keys or separators");
+        };
+        long(1);
+        long(2);
     }
 }

@@ -35,7 +35,7 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_as_a_page_are_an_error_or_safe(mut data in input(0, 0b1000, 300), kind in 0u8..6) {
+    fn random_bytes_as_a_page_are_an_error_or_safe(mut data in input(0, 0b1000, 300), kind in 0u8..7) {
         // Bytes 3 to 8 are checksum, kind and level of the page.
         if let Some(place) = data.get_mut(7) {
             *place = kind;
