@@ -89,6 +89,8 @@ pub enum Mutant {
     PointerUnchecked,
     /// An overflow extent, which holds a long key or value, is accepted whatever bytes it has.
     LongKeyUnchecked,
+    /// The extent of a long key or separator is not freed when its entry goes.
+    LongKeyNotFreed,
     /// The directory is not flushed after a file was created.
     NoDirectoryFlush,
     /// A new file is not flushed before it gets its name.

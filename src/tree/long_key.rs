@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use crate::error::{Error, Result};
+use crate::hooks::{self, Mutant};
 use crate::ids::TreeId;
 use crate::limits::{long_key_inline_bytes, max_inline_key_bytes};
 use crate::page::branch::Branch;
@@ -131,6 +132,9 @@ pub(crate) fn store_separator<P: PageWrite>(pages: &mut P, tree: TreeId, separat
 
 /// Frees the extent of a key or separator that no page holds any more.
 pub(crate) fn free_long<P: PageWrite>(pages: &mut P, long: Option<LongKey>) -> Result<()> {
+    if hooks::is(Mutant::LongKeyNotFreed) {
+        return Ok(());
+    }
     if let Some(extent) = OverflowExtent::of_long(pages, long)? {
         extent.free(pages);
     }

@@ -149,11 +149,24 @@ fn open_multi<'t>(txn: &'t WriteTxn, table: &'static str) -> Result<MultiTableMu
 const FIXED: &str = "pines";
 const MULTIMAPS: [&str; 2] = [FIXED, "oaks"];
 
+/// Whether a table of the state is a multimap.
+pub(crate) fn is_multimap(table: &str) -> bool {
+    MULTIMAPS.contains(&table)
+}
+
+/// The key of a pair in a state.
+pub(crate) fn pair_key((key, value): (&[u8], &[u8])) -> Vec<u8> {
+    [key, value].concat()
+}
+
 /// What the state has of a pair: its value lies in the key.
 const PAIR: Value = Value { seed: 0, len: 0, tail: false };
 
 /// Tables and their entries.
-pub(crate) type State = BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>>;
+pub(crate) type State = BTreeMap<&'static str, Entries>;
+
+/// The entries of a table. A multimap has one for each pair.
+pub(crate) type Entries = BTreeMap<Vec<u8>, Value>;
 
 const TABLES: [&str; 3] = ["apples", "birches", "cedars"];
 /// The table in which each step changes an entry, and the key of the entry that tells the step.
@@ -177,6 +190,9 @@ enum Kind {
     Loads,
     /// Like `Power`, and half of the operations change multimaps.
     Pairs,
+    /// Like `Power`, and half of the keys are long. Values are short, so that all overflow extents
+    /// are those of long keys and separators.
+    LongKeys,
 }
 
 /// All states of a seeded run, computed on demand.
@@ -215,6 +231,11 @@ impl History {
         History { kind: Kind::Pairs, ..History::new(seed) }
     }
 
+    /// A history for crash images, with long keys.
+    pub(crate) fn long_keys(seed: u64) -> History {
+        History { kind: Kind::LongKeys, ..History::new(seed) }
+    }
+
     /// A history of the kind that [`History::kind_name`] returned.
     pub(crate) fn named(kind: &str, seed: u64) -> History {
         let (kind, records_steps) = match kind.strip_suffix("-steps") {
@@ -225,6 +246,7 @@ impl History {
             "power" => History::power(seed),
             "loads" => History::loads(seed),
             "pairs" => History::pairs(seed),
+            "long-keys" => History::long_keys(seed),
             _ => History::new(seed),
         };
         History { records_steps, ..history }
@@ -236,6 +258,8 @@ impl History {
             (Kind::Loads, true) => "loads-steps",
             (Kind::Pairs, true) => "pairs-steps",
             (Kind::Pairs, false) => "pairs",
+            (Kind::LongKeys, true) => "long-keys-steps",
+            (Kind::LongKeys, false) => "long-keys",
             (_, true) => "wide-steps",
             (Kind::Power, false) => "power",
             (Kind::Loads, false) => "loads",
@@ -250,7 +274,7 @@ impl History {
 
     /// Whether its databases are small, for crash images.
     fn is_power(&self) -> bool {
-        matches!(self.kind, Kind::Power | Kind::Loads | Kind::Pairs)
+        matches!(self.kind, Kind::Power | Kind::Loads | Kind::Pairs | Kind::LongKeys)
     }
 
     /// The step of the history that a database has reached.
@@ -295,12 +319,17 @@ impl History {
         let count = match self.kind {
             Kind::Small => 30,
             Kind::Power | Kind::Pairs => 1 + rng.below(6),
+            Kind::LongKeys => 1 + rng.below(10),
             Kind::Loads => 1 + rng.below(4),
             Kind::Wide if rng.one_in(12) => 150,
             Kind::Wide => 1 + rng.below(12),
         };
         for _ in 0..count {
-            let table = TABLES[rng.below(3) as usize];
+            let table = match self.kind {
+                // So many keys in one table that its leaves split, and that deletes find them.
+                Kind::LongKeys => TABLES[rng.below(6) as usize / 5],
+                _ => TABLES[rng.below(3) as usize],
+            };
             if self.kind == Kind::Loads && rng.one_in(2) {
                 ops.push(self.load(table, &mut rng));
                 continue;
@@ -338,6 +367,9 @@ impl History {
     fn key(&self, rng: &mut Rng) -> Vec<u8> {
         if self.is_power() {
             let number = rng.below(36);
+            if self.kind == Kind::LongKeys && number % 2 == 1 {
+                return long_key(number);
+            }
             let mut key = format!("key{number:02}").into_bytes();
             key.resize(key.len() + if number % 9 == 4 { number as usize * 5 } else { 0 }, b'x');
             return key;
@@ -346,6 +378,9 @@ impl History {
     }
 
     fn value(&self, rng: &mut Rng) -> Value {
+        if self.kind == Kind::LongKeys {
+            return Value { seed: rng.next(), len: rng.below(200) as usize, tail: false };
+        }
         if self.is_power() {
             return power_value(rng);
         }
@@ -439,10 +474,9 @@ impl History {
             return Err(format!("txn {number}: tables {names:?}, expected {:?}", state.keys()));
         }
         for (name, entries) in state.iter() {
-            if MULTIMAPS.contains(name) {
+            if is_multimap(name) {
                 let table = txn.multi_bytes_table(name).map_err(|e| format!("table {name} of txn {number}: {e}"))?;
-                let pairs: Result<Vec<Vec<u8>>> =
-                    table.iter().map(|pair| pair.map(|(key, value)| [key, value].concat())).collect();
+                let pairs: Result<Vec<Vec<u8>>> = table.iter().map(|pair| pair.map(pair_key)).collect();
                 let pairs = pairs.map_err(|e| format!("txn {number}, table {name}: {e}"))?;
                 if !pairs.iter().eq(entries.keys()) || table.len() != entries.len() as u64 {
                     return Err(format!(
@@ -512,6 +546,16 @@ fn pair_op(rng: &mut Rng) -> Op {
         3..=6 => Op::RemoveValues(table, key, numbers),
         _ => Op::Insert(table, key, numbers),
     }
+}
+
+/// A key in an overflow extent, of two pages of 4 KiB or of one. Most keys differ only in their
+/// tails, so that separators are long too; with large pages the shorter ones lie in the leaf.
+fn long_key(number: u64) -> Vec<u8> {
+    let len = if number % 4 == 1 { 4300 } else { 1100 };
+    let mut key = vec![b'l'; len];
+    let place = if number % 9 == 7 { 10 } else { len - 2 };
+    key[place..place + 2].copy_from_slice(&[b'0' + number as u8 / 10, b'0' + number as u8 % 10]);
+    key
 }
 
 fn key(rng: &mut Rng) -> Vec<u8> {

@@ -8,7 +8,7 @@ use mapleaf::testing::{log_pages, with_mutant, Mutant};
 use mapleaf::{Db, Options, ReadTxn};
 
 use super::image::Image;
-use crate::workload::{History, State, FIRST_TXN};
+use crate::workload::{is_multimap, pair_key, Entries, History, State, FIRST_TXN};
 
 /// One of this many images is also opened read-only.
 const READ_ONLY_ONE_IN: u64 = 16;
@@ -155,6 +155,10 @@ pub(super) fn all_right(txn: &ReadTxn, state: &State) -> Result<bool, String> {
         }
     }
     for (name, entries) in state {
+        if is_multimap(name) {
+            whole &= right_pairs(txn, name, entries)?;
+            continue;
+        }
         let Ok(table) = txn.bytes_table(name) else {
             whole = false;
             continue;
@@ -183,4 +187,20 @@ pub(super) fn all_right(txn: &ReadTxn, state: &State) -> Result<bool, String> {
         whole &= read_all;
     }
     Ok(whole)
+}
+
+/// The same for the pairs of a multimap.
+fn right_pairs(txn: &ReadTxn, name: &str, entries: &Entries) -> Result<bool, String> {
+    let Ok(table) = txn.multi_bytes_table(name) else { return Ok(false) };
+    let mut expected = entries.keys();
+    for pair in table.iter() {
+        let Ok(pair) = pair else { return Ok(false) };
+        if expected.next() != Some(&pair_key(pair)) {
+            return Err(format!("table {name}: a wrong value of key {}", pair.0.escape_ascii()));
+        }
+    }
+    match expected.next() {
+        None => Ok(true),
+        Some(_) => Err(format!("table {name}: of {} pairs some are missing", entries.len())),
+    }
 }

@@ -6,7 +6,7 @@ use mapleaf::testing::Mutant;
 use super::image::SECTOR;
 use super::recorder::Recorder;
 use super::run::{Run, Start};
-use super::setting::{Log, Mode, Often, Setting};
+use super::setting::{Content, Log, Mode, Often, Setting};
 use crate::workload::{fast_dir, History};
 
 /// A mutant must be found within this many images.
@@ -27,7 +27,7 @@ fn hunt_within(setting: Setting, within: u64) -> (u64, Option<String>) {
     let mut images = 0;
     for seed in first_seed().. {
         let dir = fast_dir();
-        let history = if setting.pairs { History::pairs(seed) } else { History::power(seed) };
+        let history = setting.content.history(seed);
         let mut run = Run::new(setting, &history, dir.path());
         run.limit = within - images;
         let found = run.all();
@@ -131,7 +131,7 @@ fn logged(mutant: Mutant) -> Setting {
 
 /// Half of the operations change multimaps.
 fn pairs(mutant: Option<Mutant>) -> Setting {
-    Setting { pairs: true, ..setting(Mode::Power, mutant) }
+    Setting { content: Content::Pairs, ..setting(Mode::Power, mutant) }
 }
 
 /// The run itself meets the pages without a checksum, before or after an image shows them.
@@ -151,6 +151,26 @@ fn a_value_tree_forgotten_in_check_is_caught() {
 #[test]
 fn a_value_tree_forgotten_in_free_is_caught() {
     let said = found_with(pairs(Some(Mutant::ValueTreeNotFreed)));
+    assert!(said.contains("neither in use nor free"), "{said}");
+}
+
+/// Half of the keys are long.
+fn long_keys(mode: Mode, mutant: Option<Mutant>) -> Setting {
+    Setting { content: Content::LongKeys, ..setting(mode, mutant) }
+}
+
+/// On an honest disk every extent of a durable state is whole. A lying disk loses the pages of an
+/// extent after the first, which hold the tail of a key.
+#[test]
+fn an_unchecked_tail_of_a_long_key_is_caught_on_a_lying_disk() {
+    let said = found_with(long_keys(Mode::Lying, Some(Mutant::LongKeyUnchecked)));
+    assert!(said.contains("wrong entry") || said.contains("wrong value"), "{said}");
+}
+
+/// The extent belongs to an entry, or to a separator of a branch.
+#[test]
+fn an_extent_of_a_long_key_that_is_not_freed_is_caught() {
+    let said = found_with(long_keys(Mode::Power, Some(Mutant::LongKeyNotFreed)));
     assert!(said.contains("neither in use nor free"), "{said}");
 }
 
@@ -276,6 +296,7 @@ fn an_opening_without_a_flush_is_caught() {
 fn without_a_mutant_nothing_is_caught() {
     for mode in [Mode::Power, Mode::Lying] {
         assert_eq!(hunt(setting(mode, None)), (WITHIN, None));
+        assert_eq!(hunt(long_keys(mode, None)), (WITHIN, None));
     }
     for log in [Log::Always, Log::Never] {
         assert_eq!(hunt(Setting { overlaps: true, log, ..setting(Mode::Power, None) }), (WITHIN, None));

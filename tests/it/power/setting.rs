@@ -3,6 +3,7 @@
 use mapleaf::testing::Mutant;
 
 use super::image::SECTOR;
+use crate::workload::History;
 
 /// How the disk behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,8 +43,28 @@ pub(super) struct Setting {
     pub(super) log: Log,
     /// Two processes have the file open, and take turns.
     pub(super) two: bool,
+    pub(super) content: Content,
+}
+
+/// What the transactions of a run change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Content {
+    /// Tables with short keys.
+    Plain,
     /// Half of the operations change multimaps.
-    pub(super) pairs: bool,
+    Pairs,
+    /// Half of the keys are long, and all values are short.
+    LongKeys,
+}
+
+impl Content {
+    pub(super) fn history(self, seed: u64) -> History {
+        match self {
+            Content::Plain => History::power(seed),
+            Content::Pairs => History::pairs(seed),
+            Content::LongKeys => History::long_keys(seed),
+        }
+    }
 }
 
 /// What a mixed run does most often after a commit that is not durable.
@@ -82,12 +103,13 @@ impl Log {
 }
 
 /// Mutants that also affect the judge.
-pub(super) const JUDGING: [Mutant; 5] = [
+pub(super) const JUDGING: [Mutant; 6] = [
     Mutant::ShortChecksum,
     Mutant::PointerUnchecked,
     Mutant::StaleEpoch,
     Mutant::ChainUnchecked,
     Mutant::ValueTreeUnchecked,
+    Mutant::LongKeyUnchecked,
 ];
 
 impl Setting {
@@ -107,7 +129,7 @@ impl Setting {
             flush_fails: false,
             log: Log::BySeed,
             two: false,
-            pairs: false,
+            content: Content::Plain,
         }
     }
 

@@ -18,7 +18,7 @@ use super::judge::all_right;
 use super::mutants::WITHIN;
 use super::recorder::Recorder;
 use super::run::fresh;
-use super::setting::Log;
+use super::setting::{Content, Log};
 use crate::support;
 use crate::workload::{fast_dir, History, Rng};
 
@@ -207,7 +207,8 @@ impl Runs<'_> {
 fn runs(test: &str, page_size: usize, mutant: Option<Mutant>, images: u64) -> (Counts, Option<String>) {
     let mut counts = Counts::default();
     for seed in support::seed(test).. {
-        let (dir, history) = (fast_dir(), History::power(seed));
+        let kinds = [Content::Plain, Content::Pairs, Content::LongKeys];
+        let (dir, history) = (fast_dir(), kinds[seed as usize % 3].history(seed));
         set_log_shape(Log::BySeed.shape(seed, page_size));
         set_sole(None);
         let image = fresh(page_size);
