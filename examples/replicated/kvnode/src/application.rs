@@ -15,7 +15,7 @@ use mapleaf::{ErrorKind, Table, TableMut, WriteTxn};
 use mapleaf_raft::Apply;
 use openraft::LogId;
 
-use crate::command::{Command, Origin, Outcome, Request, Response, Types};
+use crate::command::{Batch, Command, Origin, Outcome, Request, Response, Types};
 
 /// The keys and values of the clients.
 pub(crate) const KV: Table<&[u8], &[u8]> = Table::new("kv");
@@ -30,9 +30,12 @@ const CLIENTS: u64 = 50_000;
 pub(crate) struct KeyValue;
 
 impl Apply<Types> for KeyValue {
-    fn apply(&self, txn: &WriteTxn, requests: Vec<(LogId<u64>, Request)>) -> mapleaf::Result<Vec<Response>> {
+    fn apply(&self, txn: &WriteTxn, entries: Vec<(LogId<u64>, Batch)>) -> mapleaf::Result<Vec<Vec<Response>>> {
         let mut tables = Tables { kv: txn.table(KV)?, requests: txn.table(REQUESTS)? };
-        let answers = requests.into_iter().map(|(id, request)| tables.apply(id.index, request));
+        let answers = entries.into_iter().map(|(id, batch)| {
+            let requests = batch.0.into_iter();
+            requests.map(|request| tables.apply(id.index, request)).collect()
+        });
         let answers = answers.collect::<mapleaf::Result<_>>()?;
         tables.forget_clients(CLIENTS)?;
         Ok(answers)

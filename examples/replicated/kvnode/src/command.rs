@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 openraft::declare_raft_types!(
     /// openraft with the types of kvnode.
     pub(crate) Types:
-        D = Request,
-        R = Response,
+        D = Batch,
+        R = Vec<Response>,
         NodeId = u64,
         Node = openraft::BasicNode,
         Entry = openraft::Entry<Types>,
@@ -15,6 +15,10 @@ openraft::declare_raft_types!(
 
 /// A node's openraft.
 pub(crate) type Raft = openraft::Raft<Types>;
+
+/// The changes of one entry, in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Batch(pub(crate) Vec<Request>);
 
 /// A change, and who asked for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,19 +58,29 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Bytes of its key and values.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Command::Put { key, value } => key.len() + value.len(),
+            Command::Delete { key } => key.len(),
+            Command::Cas { key, expect, value } => {
+                key.len() + expect.as_ref().map_or(0, Vec::len) + value.as_ref().map_or(0, Vec::len)
+            }
+        }
+    }
+}
+
 /// The answer, and the index of the entry that made the change.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Response {
     pub(crate) index: u64,
     pub(crate) outcome: Outcome,
 }
 
 /// What a change did.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
-    /// Nothing: the entry has no request.
-    #[default]
-    None,
     Put,
     Deleted {
         existed: bool,

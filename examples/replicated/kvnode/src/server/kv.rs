@@ -25,8 +25,6 @@ use super::{App, Engine, Handle, VALUE_BYTES};
 use crate::application::KV;
 use crate::command::{Command, Origin, Outcome, Request, Response};
 
-/// A write that is not done after this time may be done later, or never.
-const WRITE: Duration = Duration::from_secs(5);
 /// A read that is not confirmed after this time is refused.
 const READ: Duration = Duration::from_secs(5);
 /// Entries of a scan without a limit, and of any scan.
@@ -186,9 +184,8 @@ async fn write(app: &App, headers: &HeaderMap, command: Command) -> Result<Respo
     let engine = app.engine()?;
     app.counts.writes.fetch_add(1, Ordering::Relaxed);
     has_majority(app, engine).inspect_err(|_| count_failure(app))?;
-    let written = tokio::time::timeout(WRITE, engine.raft.client_write(Request { origin, command })).await;
-    let written = written.map_err(|_| Refusal::unknown("no majority has confirmed the write in time"));
-    let response = written.and_then(|written| Ok(written?)).inspect_err(|_| count_failure(app))?.data;
+    let written = engine.writes.write(Request { origin, command }).await;
+    let response = written.inspect_err(|_| count_failure(app))?;
     match response.outcome {
         Outcome::Superseded(number) => {
             let what = format!("this client has sent request {number} already; the answer to this one is forgotten");

@@ -4,6 +4,7 @@
 //! refusal   answers to requests that cannot be served here or now
 //! kv        keys and values, and the backup
 //! reads     linearizable reads that share a question to the other nodes
+//! writes    writes that share an entry of the log
 //! admin     membership and snapshots
 //! raft      the calls of other nodes
 //! status    what the node says of itself
@@ -21,6 +22,7 @@ mod raft;
 mod reads;
 mod refusal;
 mod status;
+mod writes;
 
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -40,6 +42,7 @@ use crate::http::{describe, Http};
 use crate::network::Network;
 use reads::Reads;
 use refusal::Refusal;
+use writes::Writes;
 
 /// Bytes of a value, at most.
 const VALUE_BYTES: usize = 16 << 20;
@@ -63,6 +66,7 @@ pub(crate) struct Engine {
     pub(crate) state: State,
     pub(crate) log: LogFile,
     pub(crate) reads: Reads,
+    pub(crate) writes: Writes,
 }
 
 /// Requests since the node started.
@@ -139,7 +143,8 @@ async fn start(args: &Serve, network: &Network) -> Result<Engine, String> {
     let machine = StateMachine::new(state.clone(), KeyValue);
     let raft = Raft::new(args.id, config, network.clone(), log, machine).await.map_err(|e| describe(&e))?;
     let reads = Reads::start(raft.clone());
-    Ok(Engine { raft, state, log: file, reads })
+    let writes = Writes::start(raft.clone());
+    Ok(Engine { raft, state, log: file, reads, writes })
 }
 
 fn open(args: &Serve) -> Result<Node<Types>, String> {
