@@ -516,3 +516,29 @@ fn only_files_with_multimaps_need_the_feature() {
     assert!(required(&path).contains(&1));
     testing::set_log_shape(None);
 }
+
+/// The keys that `next_key` yields, with their values, after some pairs were taken from the end.
+#[test]
+fn next_key_yields_the_values_that_next_back_has_left_of_the_last_key() {
+    let numbers: MultiTable<u32, u64> = MultiTable::new("numbers");
+    // The values of the last key lie in its entry, or in a tree of several leaves.
+    for count in [3, 4000] {
+        let db = Db::in_memory().expect("a database");
+        let pairs: Vec<(u32, u64)> = (1..=2).flat_map(|key| (0..count).map(move |value| (key, value))).collect();
+        db.write(|txn| txn.multi_table(&numbers)?.load(pairs.iter().copied())).expect("loaded");
+        let table = db.begin_read().and_then(|txn| txn.multi_table(&numbers)).expect("a table");
+        for taken in [0, 1, count - 1, count, count + 1, 2 * count] {
+            let mut range = table.iter();
+            let back: Result<Vec<_>> = range.by_ref().rev().take(taken as usize).collect();
+            assert!(back.expect("pairs").iter().eq(pairs.iter().rev().take(taken as usize)));
+            let mut found = Vec::new();
+            while let Some((key, values)) = range.next_key().transpose().expect("a key") {
+                let values = values.collect::<Result<Vec<_>>>().expect("values");
+                assert!(!values.is_empty(), "key {key} has no value left");
+                found.extend(values.into_iter().map(|value| (key, value)));
+            }
+            assert!(found == pairs[..pairs.len() - taken as usize], "{taken} of {count} taken from the end");
+            assert!(range.next().is_none() && range.next_back().is_none());
+        }
+    }
+}

@@ -195,8 +195,10 @@ impl<'a, K: Codec, V: Codec> MultiRange<'a, K, V> {
         self.give(pair)
     }
 
-    /// The next key, with an iterator over its values. Skips the other pairs of the key of the last
-    /// pair.
+    /// The next key, with an iterator over its values: those that [`next_back`] has left, if it has
+    /// begun with this key. Skips the other pairs of the key of the last pair.
+    ///
+    /// [`next_back`]: DoubleEndedIterator::next_back
     ///
     /// ```
     /// # use mapleaf::{Db, MultiTable};

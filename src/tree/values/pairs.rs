@@ -62,11 +62,25 @@ impl<'a, P: PageRead> Pairs<'a, P> {
         Some((*key, values.next_fast()?))
     }
 
-    /// The next key with all its values. Skips the other values of the key before.
+    /// The next key with all its values that the other end has left. Skips the other values of the
+    /// key before.
     pub(crate) fn next_key(&mut self) -> Option<Result<OfKey<'a, P>>> {
         self.front = None;
-        let entry = self.keys.next_stored()?;
-        Some(self.open(entry))
+        match self.keys.next_stored() {
+            Some(entry) => Some(self.open(entry)),
+            None => self.take_back_key(),
+        }
+    }
+
+    /// The key of the other end, if it has values left.
+    #[cold]
+    fn take_back_key(&mut self) -> Option<Result<OfKey<'a, P>>> {
+        let (key, mut values) = self.back.take()?;
+        match values.is_used_up() {
+            Ok(true) => None,
+            Ok(false) => Some(Ok((key, values))),
+            Err(e) => Some(Err(e)),
+        }
     }
 
     /// Like [`Pairs::next_key`], from the other end.
@@ -107,10 +121,9 @@ impl<'a, P: PageRead> Iterator for Pairs<'a, P> {
             if let Some(pair) = take(&mut self.front, Iterator::next) {
                 return Some(pair);
             }
-            match self.next_key() {
-                Some(Ok(of_key)) => self.front = Some(of_key),
-                Some(Err(e)) => return Some(Err(e)),
-                None => return take(&mut self.back, Iterator::next),
+            match self.next_key()? {
+                Ok(of_key) => self.front = Some(of_key),
+                Err(e) => return Some(Err(e)),
             }
         }
     }

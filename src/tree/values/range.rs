@@ -203,14 +203,35 @@ impl<P: PageRead> DoubleEndedIterator for ValueRange<'_, P> {
     }
 }
 
+impl<P: PageRead> ValueRange<'_, P> {
+    /// Whether no value is left. May read a page; after an error none is left.
+    pub(crate) fn is_used_up(&mut self) -> Result<bool> {
+        match self {
+            ValueRange::Set(_, indexes) => Ok(indexes.start >= indexes.end),
+            ValueRange::Tree(values) => {
+                values.make_ready(Side::First)?;
+                Ok(values.front.ready.is_empty())
+            }
+        }
+    }
+}
+
 impl<'a, P: PageRead> TreeValues<'a, P> {
-    /// The next value from one end.
-    fn next(&mut self, side: Side) -> Option<Result<&'a [u8]>> {
+    /// Moves one end to its next values, unless it has some ready. An error ends the range.
+    fn make_ready(&mut self, side: Side) -> Result<()> {
         if self.end(side).ready.is_empty() {
             if let Err(e) = self.refill(side) {
                 (self.front.ready, self.back.ready, self.done) = (0..0, 0..0, true);
-                return Some(Err(e));
+                return Err(e);
             }
+        }
+        Ok(())
+    }
+
+    /// The next value from one end.
+    fn next(&mut self, side: Side) -> Option<Result<&'a [u8]>> {
+        if let Err(e) = self.make_ready(side) {
+            return Some(Err(e));
         }
         let end = if side == Side::First { &mut self.front } else { &mut self.back };
         let at = if side == Side::First { end.ready.next()? } else { end.ready.next_back()? };
