@@ -48,7 +48,7 @@ pub use write::MultiTableMut;
 ///
 /// Few values of a key lie beside it; many lie in a tree of their own. Values whose codec has a
 /// [fixed size](Codec::fixed_bytes), such as numbers, are packed without anything between them. A
-/// value may have as many bytes as a key.
+/// key may have 65,536 bytes, a value a quarter page minus 24 bytes (1,000 with pages of 4 KiB).
 ///
 /// ```
 /// use mapleaf::{Db, MultiTable};

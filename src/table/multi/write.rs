@@ -162,8 +162,9 @@ impl<K: KeyCodec, V: KeyCodec> MultiTableMut<'_, K, V> {
     /// the fastest.
     ///
     /// # Errors
-    /// `TooLarge` for a key or value of more than a quarter page minus 24 bytes (1,000 bytes with
-    /// pages of 4 KiB), `Usage` for an item that the codec cannot represent: nothing was changed.
+    /// `TooLarge` for a key of more than 65,536 bytes, or a value of more than a quarter page minus
+    /// 24 bytes (1,000 bytes with pages of 4 KiB); `Usage` for an item that the codec cannot
+    /// represent: nothing was changed.
     /// `DiskFull`, `Io`, `Corrupt`: abort the transaction.
     pub fn insert<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<bool> {
         let (key, value) = (K::encode(&key)?, V::encode(&value)?);
