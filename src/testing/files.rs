@@ -308,8 +308,8 @@ fn some_keys<'a>(entries: impl Iterator<Item = Result<(&'a [u8], &'a [u8])>>) ->
 }
 
 /// Small databases that together contain everything that a file can contain: several tables, trees
-/// of one to three levels, long keys and separators, overflow extents, multimaps with value sets and
-/// value trees, a free list, a free-space tree. A change names one of them by three bits.
+/// of one to three levels, long keys and separators, overflow extents, multimaps with value sets
+/// and value trees, a free list, a free-space tree. A change names one of them by three bits.
 pub fn sample_files() -> &'static [Vec<u8>] {
     static SAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     SAMPLES.get_or_init(|| {

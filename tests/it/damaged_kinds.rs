@@ -1,8 +1,8 @@
-//! Damage in files that have multimaps, long keys and named snapshots: flipped bytes, and files that
-//! end inside a value tree, a long key or the pages of a snapshot.
+//! Damage in files that have multimaps, long keys and named snapshots: flipped bytes, and files
+//! that end inside a value tree, a long key or the pages of a snapshot.
 //!
-//! The file is the golden one, closed. A check finds damage, and a read gives the right answer or an
-//! error that names the page.
+//! The file is the golden one, closed. A check finds damage, and a read gives the right answer or
+//! an error that names the page.
 
 use std::collections::BTreeSet;
 use std::panic::{catch_unwind, AssertUnwindSafe};

@@ -2,8 +2,8 @@
 //! meta page has. `docs/format.md` walks through its pages; a test compares the two.
 //!
 //! As in `golden`: `generate` created the file, each run compares the two, and the file is never
-//! replaced. A kind of page or table that comes later gets a golden file of its own, with a function
-//! beside `generate`.
+//! replaced. A kind of page or table that comes later gets a golden file of its own, with a
+//! function beside `generate`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -289,7 +289,7 @@ fn the_generator_makes_what_the_golden_file_of_all_kinds_holds() {
 const KINDS: [(&str, u8); 5] =
     [("leaf", 1), ("branch", 2), ("overflow extent", 3), ("free list", 4), ("packed leaf", 6)];
 
-/// What a line of the walk says of the bytes behind its offset.
+/// The difference between a line of the walk and the bytes from its offset on.
 fn disagrees(line: &str, file: &[u8]) -> Option<String> {
     let (offset, rest) = line.split_once(' ')?;
     let (shown, meaning) = rest.trim_start().split_once("  ").unwrap_or((rest, ""));
@@ -337,8 +337,8 @@ fn header_disagrees(page: usize, said: &str, file: &[u8]) -> Option<String> {
     (!right).then(|| format!("page {page}: '{said}' and the header {header:02x?}"))
 }
 
-/// Every line of bytes in the walk of `docs/format.md` is in the golden file at its offset, each page
-/// of the file has a line, and the lines of pages agree with the headers.
+/// Every line of bytes in the walk of `docs/format.md` is in the golden file at its offset, each
+/// page of the file has a line, and the lines of pages agree with the headers.
 #[test]
 fn the_walk_through_the_golden_file_agrees_with_it() {
     let text =
