@@ -154,13 +154,13 @@ fn every_cut_of_loads_leaves_a_committed_state() {
 
 #[test]
 fn every_cut_of_multimaps_leaves_a_committed_state() {
-    runs("every_cut_multimaps", Setting { log: Log::Always, ..Setting::power(4096) }, 800, History::pairs);
+    runs("every_cut_multimaps", Setting { log: Log::Always, ..Setting::power(4096) }, 1500, History::pairs);
 }
 
 #[test]
 fn every_cut_of_long_keys_leaves_a_committed_state() {
     let setting = Setting { log: Log::Always, ..Setting::power(4096) };
-    runs("every_cut_long_keys", setting, 800, History::long_keys);
+    runs("every_cut_long_keys", setting, 1500, History::long_keys);
 }
 
 /// Commits at both levels, by one thread and by several that wait together, with appends that fail
