@@ -285,8 +285,7 @@ fn change_all(txn: &mut WriteTxn, seed: u8, round: usize) -> Result<()> {
 /// Removes values and keys of a multimap, and gives keys more values.
 fn change_pairs(txn: &WriteTxn, name: &str, round: usize) -> Result<()> {
     let Ok(mut table) = txn.multi_bytes_table(name) else { return Ok(()) };
-    let pairs =
-        table.iter().take(600).map_while(|pair| Some(pair.ok().map(|(key, value)| (key.to_vec(), value.to_vec()))?));
+    let pairs = table.iter().take(600).map_while(|pair| pair.ok().map(|(key, value)| (key.to_vec(), value.to_vec())));
     let pairs: Vec<(Vec<u8>, Vec<u8>)> = pairs.step_by(3).collect();
     for (at, (key, value)) in pairs.iter().enumerate() {
         match (at + round) % 4 {

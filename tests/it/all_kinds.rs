@@ -399,7 +399,7 @@ fn pinned_value_trees_and_long_keys_are_used_again_when_their_snapshot_is_droppe
     }
 }
 
-/// What has long keys and value trees leaves nothing behind when it goes, in each of the ways.
+/// Removing tables with long keys and value trees frees all their pages, in each of the ways.
 #[test]
 fn removing_everything_in_each_way_leaves_no_page() {
     // All but those that say which pages are free: after the removal these have more to say.

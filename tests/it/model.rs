@@ -771,8 +771,8 @@ fn any_sequence_of_transactions_stores_only_to_its_own_pages() {
     any_sequence(48);
 }
 
-/// The test can fail: it finds what is forgotten when pages are freed, when a transaction goes back,
-/// and when a writer counts the states that are still read.
+/// The test can fail: it finds what is forgotten when pages are freed, when a transaction goes
+/// back, and when a writer counts the states that are still read.
 #[test]
 fn the_sequences_find_what_is_forgotten() {
     for mutant in [

@@ -1,6 +1,7 @@
 //! Tests of the program `kvctl`: one binary, with a module for each subject.
 #![cfg(unix)]
 
+mod all_kinds;
 mod bench;
 mod changes;
 mod cli;

@@ -13,46 +13,46 @@ type Cursor<'h, 't> = CursorMut<'h, 't, &'static [u8], &'static [u8]>;
 
 /// A place in a map: before the first entry, at a key, after the last entry.
 #[derive(Clone, Debug)]
-enum Place {
+enum Position {
     Start,
     At(Vec<u8>),
     End,
 }
 
-type Found<'m> = Option<(&'m [u8], &'m [u8])>;
+type EntryOf<'m> = Option<(&'m [u8], &'m [u8])>;
 
 fn slices<'m>((key, value): (&'m Vec<u8>, &'m Vec<u8>)) -> (&'m [u8], &'m [u8]) {
     (key, value)
 }
 
-impl Place {
-    fn after<'m>(&self, entries: &'m Entries) -> Found<'m> {
+impl Position {
+    fn after<'m>(&self, entries: &'m Entries) -> EntryOf<'m> {
         let low = match self {
-            Place::Start => Bound::Unbounded,
-            Place::At(key) => Bound::Excluded(key.as_slice()),
-            Place::End => return None,
+            Position::Start => Bound::Unbounded,
+            Position::At(key) => Bound::Excluded(key.as_slice()),
+            Position::End => return None,
         };
         entries.range::<[u8], _>((low, Bound::Unbounded)).next().map(slices)
     }
 
-    fn before<'m>(&self, entries: &'m Entries) -> Found<'m> {
+    fn before<'m>(&self, entries: &'m Entries) -> EntryOf<'m> {
         let high = match self {
-            Place::Start => return None,
-            Place::At(key) => Bound::Excluded(key.as_slice()),
-            Place::End => Bound::Unbounded,
+            Position::Start => return None,
+            Position::At(key) => Bound::Excluded(key.as_slice()),
+            Position::End => Bound::Unbounded,
         };
         entries.range::<[u8], _>((Bound::Unbounded, high)).next_back().map(slices)
     }
 
     fn key(&self) -> Option<&Vec<u8>> {
         match self {
-            Place::At(key) => Some(key),
+            Position::At(key) => Some(key),
             _ => None,
         }
     }
 
-    fn of(found: Found<'_>, otherwise: Place) -> Place {
-        found.map_or(otherwise, |(key, _)| Place::At(key.to_vec()))
+    fn of(found: EntryOf<'_>, otherwise: Position) -> Position {
+        found.map_or(otherwise, |(key, _)| Position::At(key.to_vec()))
     }
 }
 
@@ -62,7 +62,7 @@ pub(super) fn run(txn: &mut WriteTxn, model: &mut Model, input: &mut Input<'_>, 
     let other = if name == super::TABLES[0] { super::TABLES[1] } else { super::TABLES[0] };
     let mut tables = [txn.bytes_table(name)?, txn.bytes_table(other)?];
     let mut models = [name, other].map(|name| model.tables.remove(name).unwrap_or_default());
-    let mut places = [Place::Start, Place::Start];
+    let mut places = [Position::Start, Position::Start];
     let mut cursors = tables.each_mut().map(|table| table.cursor());
     for _ in 0..steps {
         let what = input.byte();
@@ -84,7 +84,7 @@ pub(super) fn run(txn: &mut WriteTxn, model: &mut Model, input: &mut Input<'_>, 
 
 fn step(
     cursor: &mut Cursor<'_, '_>,
-    place: &mut Place,
+    place: &mut Position,
     entries: &mut Entries,
     what: u8,
     input: &mut Input<'_>,
@@ -94,45 +94,18 @@ fn step(
         0..=2 => {
             let expected = place.after(entries);
             assert_eq!(cursor.next()?, expected);
-            *place = Place::of(expected, Place::End);
+            *place = Position::of(expected, Position::End);
         }
         3..=5 => {
             let expected = place.before(entries);
             assert_eq!(cursor.prev()?, expected);
-            *place = Place::of(expected, Place::Start);
+            *place = Position::of(expected, Position::Start);
         }
-        6 => {
-            let expected = Place::Start.after(entries);
-            assert_eq!(cursor.first()?, expected);
-            *place = Place::of(expected, Place::End);
-        }
-        7 => {
-            let expected = Place::End.before(entries);
-            assert_eq!(cursor.last()?, expected);
-            *place = Place::of(expected, Place::Start);
-        }
-        8 => {
-            let key = key(input, max);
-            assert_eq!(cursor.seek(&key)?, entries.get_key_value(&key).map(slices));
-            *place = Place::At(key);
-        }
-        9 => {
-            let key = key(input, max);
-            let expected = entries.range::<[u8], _>((Bound::Included(&key[..]), Bound::Unbounded)).next().map(slices);
-            assert_eq!(cursor.seek_at_or_after(&key)?, expected);
-            *place = Place::of(expected, Place::End);
-        }
-        10 => {
-            let key = key(input, max);
-            let bounds = (Bound::Unbounded, Bound::Included(&key[..]));
-            let expected = entries.range::<[u8], _>(bounds).next_back().map(slices);
-            assert_eq!(cursor.seek_at_or_before(&key)?, expected);
-            *place = Place::of(expected, Place::Start);
-        }
+        6..=10 => return seek(cursor, place, entries, what % 16, input, max),
         11 | 12 => {
             let (key, value) = (key(input, max), value(input));
             assert_eq!(cursor.insert(&key, &value)?, entries.insert(key.clone(), value));
-            *place = Place::At(key);
+            *place = Position::At(key);
         }
         13 => {
             let value = value(input);
@@ -143,6 +116,47 @@ fn step(
         _ => {
             let expected = place.key().and_then(|key| entries.remove(key));
             assert_eq!(cursor.remove()?, expected);
+        }
+    }
+    Ok(())
+}
+
+fn seek(
+    cursor: &mut Cursor<'_, '_>,
+    place: &mut Position,
+    entries: &Entries,
+    what: u8,
+    input: &mut Input<'_>,
+    max: usize,
+) -> Result<()> {
+    match what {
+        6 => {
+            let expected = Position::Start.after(entries);
+            assert_eq!(cursor.first()?, expected);
+            *place = Position::of(expected, Position::End);
+        }
+        7 => {
+            let expected = Position::End.before(entries);
+            assert_eq!(cursor.last()?, expected);
+            *place = Position::of(expected, Position::Start);
+        }
+        8 => {
+            let key = key(input, max);
+            assert_eq!(cursor.seek(&key)?, entries.get_key_value(&key).map(slices));
+            *place = Position::At(key);
+        }
+        9 => {
+            let key = key(input, max);
+            let expected = entries.range::<[u8], _>((Bound::Included(&key[..]), Bound::Unbounded)).next().map(slices);
+            assert_eq!(cursor.seek_at_or_after(&key)?, expected);
+            *place = Position::of(expected, Position::End);
+        }
+        _ => {
+            let key = key(input, max);
+            let bounds = (Bound::Unbounded, Bound::Included(&key[..]));
+            let expected = entries.range::<[u8], _>(bounds).next_back().map(slices);
+            assert_eq!(cursor.seek_at_or_before(&key)?, expected);
+            *place = Position::of(expected, Position::Start);
         }
     }
     Ok(())

@@ -114,6 +114,7 @@ impl<'a, P: PageRead> ValueRange<'a, P> {
         if self.front || self.back {
             let lent = if self.front { &mut tree.front } else { &mut tree.back };
             lent.ready = std::mem::replace(&mut self.indexes, 0..0);
+            (self.front, self.back) = (false, false);
         }
         let value = tree.next(side);
         // Both ends in one leaf take turns, step by step (VRANGE-2).
@@ -206,13 +207,14 @@ impl<P: PageRead> DoubleEndedIterator for ValueRange<'_, P> {
 impl<P: PageRead> ValueRange<'_, P> {
     /// Whether no value is left. May read a page; after an error none is left.
     pub(crate) fn is_used_up(&mut self) -> Result<bool> {
-        match self {
-            ValueRange::Set(_, indexes) => Ok(indexes.start >= indexes.end),
-            ValueRange::Tree(values) => {
-                values.make_ready(Side::First)?;
-                Ok(values.front.ready.is_empty())
-            }
+        if self.indexes.start < self.indexes.end {
+            return Ok(false);
         }
+        let Some(tree) = &mut self.tree else { return Ok(true) };
+        // An end that has lent its last value has none ready.
+        (self.indexes, self.front, self.back) = (0..0, false, false);
+        tree.make_ready(Side::First)?;
+        Ok(tree.front.ready.is_empty())
     }
 }
 
