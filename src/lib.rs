@@ -135,10 +135,11 @@ pub use ids::PageId;
 pub use limits::MAX_KEY_BYTES;
 pub use mapping::ReadAhead;
 pub use table::{
-    codec, CopiedPairs, CopiedValues, CursorMut, EntriesOwned, Entry, Estimate, ExtractIf, Loader, MultiCursorMut,
-    MultiExtractIf, MultiLoader, MultiPosition, MultiRange, MultiTable, MultiTableMut, MultiTableRef, OccupiedEntry,
-    OwnedValue, PairsOwned, Part, Position, Range, RangeOwned, ReadMultiTable, ReadTable, ReadableMultiTable,
-    ReadableTable, Reserved, SplitPoints, Table, TableInfo, TableMut, TableRef, VacantEntry, Values, ValuesOwned,
+    codec, CopiedPairs, CopiedValues, CursorMut, EntriesOwned, Entry, Estimate, ExtractIf, KeyOrder, Loader,
+    MultiCursorMut, MultiExtractIf, MultiLoader, MultiPosition, MultiRange, MultiTable, MultiTableMut, MultiTableRef,
+    OccupiedEntry, OwnedValue, PairsOwned, Part, Position, Range, RangeOwned, ReadMultiTable, ReadTable,
+    ReadableMultiTable, ReadableTable, Reserved, SplitPoints, Table, TableInfo, TableMut, TableRef, VacantEntry,
+    Values, ValuesOwned,
 };
 
 /// Compiles the example of the README, and runs it in a temporary directory.

@@ -26,6 +26,7 @@
 //! Failure: [`Error::Corrupt`] for malformed records, [`Error::Usage`] and [`Error::TooLarge`] for
 //! invalid names.
 
+pub(crate) mod orders;
 pub(crate) mod snapshots;
 mod spec;
 
@@ -35,7 +36,7 @@ use crate::limits::MAX_TABLE_NAME_BYTES;
 use crate::page::layout::{get_u16, get_u32, get_u48, get_u64};
 use crate::page::meta::TreeRoot;
 
-pub(crate) use spec::{flags, Asked, TableSpec};
+pub(crate) use spec::{flags, Asked, TableOrder, TableSpec};
 
 const RECORD_VERSION: u8 = 1;
 const FIXED_BYTES: usize = 28;
@@ -109,7 +110,7 @@ impl TableRecord {
             true => take_name(rest).ok_or_else(|| bad("malformed name of the key order"))?,
             false => (String::new(), rest),
         };
-        root.shape = flags::shape(flags);
+        (root.shape, root.order) = (flags::shape(flags), flags::order(flags));
         let rest = match root.shape.is_multi() {
             true => {
                 let (pairs, rest) = rest.split_first_chunk().ok_or_else(|| bad("no number of values"))?;
@@ -137,7 +138,8 @@ impl TableRecord {
         let same_flags = (self.flags ^ spec.flags) & spec.compared == 0;
         let same_order = spec.compared & flags::KEY_ORDER == 0 || self.key_order == spec.key_order;
         match same_flags && same_order {
-            true => Ok(()),
+            true if spec.compared == 0 => Ok(()),
+            true => self.check_order(name),
             false => Err(self.wrong_kind(name, spec)),
         }
     }
@@ -204,8 +206,9 @@ impl TableRecord {
 #[inline]
 pub(crate) fn check_flags(name: &str, flags: u32) -> Result<()> {
     let unknown = match flags & flags::MULTIMAP {
+        0 if flags & flags::KEY_ORDER == flags::NATIVE_ORDER => flags,
         0 => flags & !(flags::KNOWN & !flags::VALUE_BYTES),
-        _ => flags & !flags::KNOWN,
+        _ => flags & !(flags::KNOWN & !flags::KEY_ORDER),
     };
     match unknown {
         0 => Ok(()),
@@ -216,7 +219,6 @@ pub(crate) fn check_flags(name: &str, flags: u32) -> Result<()> {
 #[cold]
 fn unknown_flags(name: &str, unknown: u32) -> Error {
     let kind = match unknown {
-        bits if bits & flags::MULTIMAP != 0 => "a multimap table",
         bits if bits & flags::KEY_ORDER != 0 => "a table with another key order",
         _ => "a table of an unknown kind",
     };
@@ -330,7 +332,7 @@ mod tests {
 
     #[test]
     fn reserved_kinds_are_refused_by_name() {
-        for (bits, text) in [(2, "key order"), (8, "unknown kind"), (8 << 16, "unknown kind")] {
+        for (bits, text) in [(4, "key order"), (3, "key order"), (8, "unknown kind"), (8 << 16, "unknown kind")] {
             let error = TableRecord { flags: bits, ..record() }.known_flags("t").expect_err("refused");
             assert!(error.to_string().contains(text), "{error}");
         }

@@ -8,6 +8,7 @@
 /// Flag bits of a table record.
 pub(crate) mod flags {
     use crate::page::meta::features;
+    use crate::page::order::Order;
     use crate::page::value_set::Shape;
 
     /// Several values per key.
@@ -16,9 +17,11 @@ pub(crate) mod flags {
     /// reserved.
     pub(crate) const KEY_ORDER: u32 = 0b110;
     pub(crate) const DESCENDING: u32 = 1 << 1;
+    /// Reserved.
+    pub(crate) const NATIVE_ORDER: u32 = 2 << 1;
     pub(crate) const NAMED_ORDER: u32 = 3 << 1;
     /// Flags that this build supports.
-    pub(crate) const KNOWN: u32 = MULTIMAP | VALUE_BYTES;
+    pub(crate) const KNOWN: u32 = MULTIMAP | VALUE_BYTES | KEY_ORDER;
     /// Of a multimap: the bytes of each value, in the upper half of the flags. 0: values may have
     /// any length.
     pub(crate) const VALUE_BYTES: u32 = 0xFFFF << VALUE_BYTES_AT;
@@ -52,11 +55,25 @@ pub(crate) mod flags {
         flags & KEY_ORDER == NAMED_ORDER
     }
 
+    /// The order of the keys of a table with these flags. A comparison with a name is not known.
+    pub(crate) fn order(flags: u32) -> Order {
+        Order::of_flags((flags & KEY_ORDER) as u16)
+    }
+
     /// The required features of a file that has a table with these flags.
     pub(crate) fn features(flags: u32) -> u64 {
         let of = |bits: u32, feature: u64| if flags & bits != 0 { feature } else { 0 };
         of(MULTIMAP, features::MULTIMAP) | of(KEY_ORDER, features::KEY_ORDERS)
     }
+}
+
+/// The order of the keys of a table, as its user names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TableOrder<'a> {
+    #[default]
+    Bytewise,
+    Descending,
+    Named(&'a str),
 }
 
 /// How a table is opened, and how a missing one is made.
@@ -90,6 +107,16 @@ impl<'a> TableSpec<'a> {
     /// A multimap of any codecs and key order; a new one has values of any size.
     pub(crate) fn multi_bytes() -> TableSpec<'a> {
         TableSpec { flags: flags::MULTIMAP, compared: flags::MULTIMAP, ..TableSpec::any() }
+    }
+
+    /// The same with keys in this order.
+    pub(crate) fn in_order(self, order: TableOrder<'a>) -> TableSpec<'a> {
+        let (order, key_order) = match order {
+            TableOrder::Bytewise => (0, ""),
+            TableOrder::Descending => (flags::DESCENDING, ""),
+            TableOrder::Named(name) => (flags::NAMED_ORDER, name),
+        };
+        TableSpec { flags: self.flags & !flags::KEY_ORDER | order, key_order, ..self }
     }
 
     /// The same for a multimap; its values have this size, if they have one.

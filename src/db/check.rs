@@ -26,7 +26,8 @@ use crate::txn::read::snapshot::ReadTxn;
 pub struct CheckReport {
     /// All damage; empty for an intact database.
     pub findings: Vec<Finding>,
-    /// Remarks that are not damage of the state: damaged or half-written meta pages.
+    /// Remarks that are not damage of the state: damaged or half-written meta pages, and tables
+    /// whose order of keys this program has not registered, so that it was not checked.
     pub remarks: Vec<Finding>,
     /// Pages of the state.
     pub pages_checked: u64,
@@ -285,7 +286,10 @@ impl Audit<'_> {
 
     fn named_table(&mut self, txn: &ReadTxn, key: &[u8], value: &[u8], seen: &mut Seen) {
         match named_record(key, value) {
-            Ok((name, record)) => self.table(txn, &name, &record, seen),
+            Ok((name, record)) => {
+                let record = record.with_order(&txn.env().opened.key_orders);
+                self.table(txn, &name, &record, seen);
+            }
             Err(e) => {
                 self.add_error(e, catalog::name_of(key).ok().as_deref(), "the catalog: ");
                 if let Some(finding) = self.report.findings.last_mut() {
@@ -309,6 +313,10 @@ impl Audit<'_> {
         }
         if let Err(e) = record.known_flags(name) {
             return self.add_error(e, Some(name), "");
+        }
+        if let Err(e) = record.check_order(name) {
+            let what = format!("the order of its keys was not checked: {}", tree::text_of(e));
+            self.report.remarks.push(Finding { table: Some(name.to_string()), what, ..Finding::default() });
         }
         self.tree(txn, &record.root, Some(name));
     }

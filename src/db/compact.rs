@@ -117,12 +117,13 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     let tables = txn.table_records()?;
     // Check all tables before the first one is copied, so that the copy never silently lacks a
     // table.
-    tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
+    tables.iter().try_for_each(|(name, record)| record.known_flags(name).and_then(|()| record.check_order(name)))?;
     let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.entries()));
     // A program that opens the source without the SIGBUS handler has a handler of its own, so the
     // copy goes without it too. A database in memory that is not shared never uses the handler.
     let guard = txn.env().mapping.has_fault_guard() || txn.env().lock.is_none();
-    let options = Options::new().page_size(page_size as u32).fault_guard(guard);
+    let options =
+        Options::new().page_size(page_size as u32).fault_guard(guard).key_orders(&txn.env().opened.key_orders);
     let lock = txn.env().lock_of_file();
     let rights = lock.map(|lock| lock.rights().map_err(|e| Error::io("reading the mode", txn.env().path(), e)));
     let copy = Copy::begin(out, options, rights.transpose()?).map_err(|e| e.of_file(out))?;

@@ -2,9 +2,11 @@
 //!
 //! Floor: db. A builder with one method per option.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::catalog::orders::KeyOrders;
 use crate::db::{open_with, Db};
 use crate::error::Result;
 use crate::mapping::ReadAhead;
@@ -35,6 +37,7 @@ use crate::txn::open::{self, OpenSpec};
 /// | [`exclusive`](Options::exclusive) | `Locked` if this process shares the database with others |
 /// | [`fault_guard`](Options::fault_guard), [`read_ahead`](Options::read_ahead) | a value that differs from the current one is an error of kind `Usage` |
 /// | [`recover`](Options::recover) | an error of kind `Usage` |
+/// | [`key_order`](Options::key_order) | has no effect: the comparisons of the first open hold |
 /// | [`window_size`](Options::window_size) | has no effect: the window exists |
 /// | [`page_size`](Options::page_size), [`create`](Options::create), [`init_empty`](Options::init_empty), [`mode`](Options::mode) | have no effect, as for any existing database |
 #[derive(Clone, Debug)]
@@ -228,12 +231,50 @@ impl Options {
         self
     }
 
+    /// Registers a comparison of keys under a name, for tables whose keys are in this order:
+    /// [`Table::ordered_by`](crate::Table::ordered_by). It gets the encoded bytes of two keys.
+    ///
+    /// The catalog of the file has the name. A table opens only with the order that it was made
+    /// with, and only if its comparison is registered. The comparison must always be the same one:
+    /// change it only with its name. Without it, opening a file that another program has left after
+    /// a crash fails if the commit log has changes of such a table.
+    ///
+    /// The comparison has to be a total order, without side effects. If it contradicts itself,
+    /// searches give wrong answers, a key may be stored twice, and scans may end with
+    /// [`Error::Corrupt`](crate::Error::Corrupt); other tables stay sound. A panic in it passes to
+    /// the caller. If it happened in a change of a write transaction, this transaction cannot be
+    /// committed.
+    ///
+    /// ```
+    /// # use mapleaf::{Options, Result, Table};
+    /// const WORDS: Table<&str, u32> = Table::new("words").ordered_by("without case");
+    /// fn without_case(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    ///     a.to_ascii_lowercase().cmp(&b.to_ascii_lowercase())
+    /// }
+    /// let db = Options::new().key_order("without case", without_case).in_memory()?;
+    /// db.write(|txn| txn.table(WORDS)?.put_all([("b", 1), ("A", 2), ("C", 3)]))?;
+    /// let words = db.begin_read()?.table(WORDS)?;
+    /// assert_eq!(words.get("c")?, Some(3));
+    /// assert_eq!(words.iter().collect::<Result<Vec<_>>>()?, [("A", 2), ("b", 1), ("C", 3)]);
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    pub fn key_order(mut self, name: impl Into<String>, compare: fn(&[u8], &[u8]) -> Ordering) -> Options {
+        self.spec.key_orders.register(name.into(), compare);
+        self
+    }
+
     /// Opens the database at a path.
     ///
     /// # Errors
     /// As [`Db::open`]; `Usage` for an invalid page size or mode.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         open_with(path.as_ref(), &self.spec)
+    }
+
+    /// With these comparisons.
+    pub(crate) fn key_orders(mut self, orders: &KeyOrders) -> Options {
+        self.spec.key_orders = orders.clone();
+        self
     }
 
     pub(crate) fn spec(&self) -> &OpenSpec {

@@ -38,6 +38,7 @@ use super::layout::{
     LONG_REST, LOWER, PREFIX_BYTES, REST_HEADER_BYTES, SLOT_BYTES, UPPER,
 };
 use super::leaf::verify::verify_gapless;
+use super::order::{are_page_flags, check_page_order, Order};
 use super::{bad, compare_prefix, heads};
 use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr, TxnId};
@@ -85,7 +86,7 @@ impl<'a> Branch<'a> {
         // One conditional jump for all checks, since they almost never fail.
         let good = (bytes[KIND] == PageKind::Branch as u8)
             & (bytes[LEVEL] > 0)
-            & (get_u16(bytes, FLAGS) & !LONG_KEYS_FLAG == 0)
+            & are_page_flags(get_u16(bytes, FLAGS))
             & (get_u48(bytes, ID) == id.0)
             & (count > 0)
             & (lower == BRANCH_HEADS + BRANCH_ARRAY_BYTES * count)
@@ -128,9 +129,14 @@ impl<'a> Branch<'a> {
 
     /// The whole page.
     #[inline]
-    #[cfg(test)]
     pub(crate) fn page(&self) -> &'a [u8] {
         self.page
+    }
+
+    /// The page's id.
+    #[inline]
+    pub(super) fn id(&self) -> PageId {
+        self.id
     }
 
     #[inline]
@@ -333,6 +339,14 @@ impl<'a> Branch<'a> {
         Ok(rest.long)
     }
 
+    /// The head of separator `index` as bytes, how many of them count, and the rest: the separator
+    /// of a page without prefix.
+    pub(super) fn separator_parts(&self, index: usize) -> Result<([u8; HEAD_BYTES], usize, &'a [u8]), DecodeError> {
+        let (head, slot) = (heads::get(self.heads(), index).to_be_bytes(), self.slot(index));
+        let rest = if slot <= HEAD_BYTES { &[] } else { self.rest(slot)?.bytes };
+        Ok((head, slot.min(HEAD_BYTES), rest))
+    }
+
     /// The pointer of separator `index`, if it is long.
     pub(crate) fn long_separator(&self, index: usize) -> Result<Option<LongKey>, DecodeError> {
         match self.slot(index) {
@@ -343,13 +357,24 @@ impl<'a> Branch<'a> {
 
     /// Checks BRANCH-2 to BRANCH-8, for `check`. The caller checks the order of neighbours which
     /// only their long separators decide.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn verify(&self) -> Result<(), DecodeError> {
+        self.verify_in(Order::Bytewise)
+    }
+
+    /// Like [`Branch::verify`], for a branch of a tree of this order. If the order is not known, the
+    /// separators are not compared.
+    pub(crate) fn verify_in(&self, order: Order) -> Result<(), DecodeError> {
+        check_page_order(self.page, self.id, order)?;
+        if !order.is_bytewise() && self.prefix_bytes > 0 {
+            return Err(bad(self.id, "prefix length", self.prefix_bytes as u64, 0));
+        }
         let mut rests = Vec::new();
         let (mut last, mut separator) = (PageKeyBuf::default(), PageKeyBuf::default());
         for index in 0..self.count {
             self.child(index)?;
             self.separator_into(index, &mut separator)?;
-            if index > 1 && last.as_key().compare(&separator.as_key()).is_some_and(Ordering::is_ge) {
+            if index > 1 && order.is_wrong(last.as_key(), separator.as_key()) {
                 return Err(bad(self.id, "order of separators at", index as u64, index as u64));
             }
             self.verify_head(index, &separator.bytes)?;

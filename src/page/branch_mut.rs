@@ -19,6 +19,7 @@ use super::layout::{
     CHILD_BYTES, COUNT, HEAD_BYTES, HINTS, HINT_COUNT, LONG_KEY_PTR_BYTES, LONG_REST, LOWER, PREFIX_BYTES,
     REST_HEADER_BYTES, SLOT_BYTES, UPPER,
 };
+use super::order::Order;
 use super::{bad, common_prefix_bytes, heads};
 use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr};
@@ -215,7 +216,11 @@ impl<'a> BranchMut<'a> {
 }
 
 /// The prefix that all separators share, except the first, which stands for minus infinity.
-fn shared_prefix(items: &[Child]) -> &[u8] {
+/// A branch whose keys are not in bytewise order has none.
+fn shared_prefix(order: Order, items: &[Child]) -> &[u8] {
+    if !order.is_bytewise() {
+        return &[];
+    }
     let mut separators = items.iter().skip(1).map(|child| child.sep.as_key());
     let Some(first) = separators.next() else { return &[] };
     let shared = |sep: PageKey<'_>| common_prefix_bytes(first.bytes, sep.bytes).min(prefix_max(sep));
@@ -233,9 +238,9 @@ fn built_tail_bytes(items: &[Child], prefix_bytes: usize) -> usize {
 }
 
 /// Bytes of a page built from these children: they fit if that is at most `page_size`.
-pub(crate) fn built_bytes(page_size: usize, items: &[Child]) -> usize {
+pub(crate) fn built_bytes(page_size: usize, order: Order, items: &[Child]) -> usize {
     debug_assert!(page_size_ok(page_size));
-    BRANCH_HEADS + BRANCH_ARRAY_BYTES * items.len() + built_tail_bytes(items, shared_prefix(items).len())
+    BRANCH_HEADS + BRANCH_ARRAY_BYTES * items.len() + built_tail_bytes(items, shared_prefix(order, items).len())
 }
 
 /// Writes a branch page with these children, at least one, whose separators must ascend. `false`:
@@ -247,8 +252,8 @@ pub(crate) fn build(page: &mut [u8], stamp: PageStamp, level: u8, items: &[Child
     if items.is_empty() || level == 0 {
         return Err(bad(stamp.id, "child count", items.len() as u64, 1));
     }
-    let prefix = shared_prefix(items);
-    if built_bytes(page.len(), items) > page.len() {
+    let prefix = shared_prefix(stamp.order, items);
+    if built_bytes(page.len(), stamp.order, items) > page.len() {
         return Ok(false);
     }
     header::init(page, PageKind::Branch, level, stamp);

@@ -38,7 +38,7 @@ pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, txn: TxnId,
             && extent.len() as u64 >= list_pages(page_size, items.len()) * page_size as u64
     );
     let pages = (extent.len() / page_size) as u64;
-    header::init(extent, PageKind::FreeList, 0, PageStamp { id, tree: TreeId::FREE_SPACE, txn });
+    header::init(extent, PageKind::FreeList, 0, PageStamp::new(id, TreeId::FREE_SPACE, txn));
     header::put_extent_pages(extent, pages);
     put_u32(extent, FREE_LIST_COUNT, items.len() as u32);
     for (place, item) in extent[FREE_LIST_ITEMS..].chunks_exact_mut(FREE_ITEM_BYTES).zip(items) {

@@ -14,6 +14,8 @@ use super::layout::{
     get_u16, get_u32, get_u48, put_u16, put_u32, put_u48, CHECKSUM, COUNT, EXTENT_PAGES, FLAGS, HEADER_BYTES, ID, KIND,
     LEVEL, LONG_KEYS_FLAG, LOWER, PREFIX_BYTES, TREE, TXN, UPPER,
 };
+use super::meta::TreeRoot;
+use super::order::{are_page_flags, Order};
 use crate::error::DecodeError;
 use crate::ids::{PageId, TreeId, TxnId};
 
@@ -48,6 +50,21 @@ pub(crate) struct PageStamp {
     pub(crate) tree: TreeId,
     /// The transaction that wrote the page.
     pub(crate) txn: TxnId,
+    /// The order of the keys, of leaves and branches.
+    pub(crate) order: Order,
+}
+
+impl PageStamp {
+    /// The stamp of a page of a tree in bytewise order.
+    pub(crate) const fn new(id: PageId, tree: TreeId, txn: TxnId) -> PageStamp {
+        PageStamp { id, tree, txn, order: Order::Bytewise }
+    }
+
+    /// The stamp of a page of this tree.
+    #[inline]
+    pub(crate) fn of_tree(id: PageId, root: &TreeRoot, txn: TxnId) -> PageStamp {
+        PageStamp { id, tree: root.tree, txn, order: root.order }
+    }
 }
 
 /// All fields of a page header.
@@ -88,7 +105,7 @@ impl Header {
             txn: TxnId(get_u48(bytes, TXN)),
             tree: TreeId(get_u32(bytes, TREE)),
         };
-        if header.flags & !known_flags(header.kind) != 0 {
+        if !are_known(header.kind, header.flags) {
             return Err(bad(id, "page flags (a variant that this build does not read)", header.flags.into(), 0));
         }
         if header.id != id {
@@ -108,11 +125,11 @@ impl Header {
     }
 }
 
-/// The flags that a page of this kind may have.
-fn known_flags(kind: PageKind) -> u16 {
+/// Whether a page of this kind may have these flags.
+fn are_known(kind: PageKind, flags: u16) -> bool {
     match kind {
-        PageKind::Leaf | PageKind::Branch => LONG_KEYS_FLAG,
-        PageKind::Overflow | PageKind::FreeList | PageKind::Packed => 0,
+        PageKind::Leaf | PageKind::Branch => are_page_flags(flags),
+        PageKind::Overflow | PageKind::FreeList | PageKind::Packed => flags == 0,
     }
 }
 
@@ -157,6 +174,7 @@ pub(crate) fn init(page: &mut [u8], kind: PageKind, level: u8, stamp: PageStamp)
     put_u48(page, ID, stamp.id.0);
     put_u48(page, TXN, stamp.txn.0);
     put_u32(page, TREE, stamp.tree.0);
+    put_u16(page, FLAGS, stamp.order.page_flags());
 }
 
 /// Sets page id and transaction in the header of a copied page.

@@ -91,6 +91,8 @@ pub(crate) const LONG_KEY_PTR_BYTES: usize = 14;
 /// Page flag: the leaf holds long keys, or the branch long separators. Stays set when the last one
 /// is removed from the page.
 pub(crate) const LONG_KEYS_FLAG: u16 = 1 << 3;
+/// Page flags that name the order of the keys: 0 bytewise, 2 descending, 6 an order with a name.
+pub(crate) const ORDER_FLAGS: u16 = 0b110;
 /// Bytes of the value part that points at an overflow extent.
 pub(crate) const OVERFLOW_PTR_BYTES: usize = 18;
 /// Bytes of the value part that points at a value tree.

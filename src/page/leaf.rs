@@ -31,9 +31,10 @@ use super::header::{self, PageKind};
 use super::key::{LongKey, PageKey, WholeKeys};
 use super::layout::{
     get_u16, get_u32, get_u48, get_u64, head_of, COUNT, ENTRY_HEADER_BYTES, FLAGS, HEADER_BYTES, HEAD_BYTES, ID,
-    KEY_BYTES_BITS, KEY_BYTES_MAX, KIND, LEAF_ARRAY_BYTES, LEAF_HEADS, LONG_KEY, LONG_KEYS_FLAG, LONG_KEY_PTR_BYTES,
-    LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES, UPPER, VALUE_KIND_BIT, VALUE_TREE_BYTES,
+    KEY_BYTES_BITS, KEY_BYTES_MAX, KIND, LEAF_ARRAY_BYTES, LEAF_HEADS, LONG_KEY, LONG_KEY_PTR_BYTES, LOWER,
+    OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES, UPPER, VALUE_KIND_BIT, VALUE_TREE_BYTES,
 };
+use super::order::are_page_flags;
 use super::{bad, compare_prefix, heads};
 use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr};
@@ -128,7 +129,7 @@ impl<'a> Leaf<'a> {
         let upper = usize::from(get_u16(bytes, UPPER));
         // One conditional jump for all checks, since they almost never fail.
         let good = (get_u16(bytes, KIND) == LEAF_LEVEL_0)
-            & (get_u16(bytes, FLAGS) & !LONG_KEYS_FLAG == 0)
+            & are_page_flags(get_u16(bytes, FLAGS))
             & (get_u48(bytes, ID) == id.0)
             & (lower == LEAF_HEADS + LEAF_ARRAY_BYTES * count)
             & (lower <= upper)
@@ -153,7 +154,6 @@ impl<'a> Leaf<'a> {
 
     /// The whole page.
     #[inline]
-    #[cfg(test)]
     pub(crate) fn page(&self) -> &'a [u8] {
         self.page
     }

@@ -9,6 +9,8 @@
 //! removal leaves it as it is. An empty leaf has no prefix; its first entry makes the whole key the
 //! prefix.
 //!
+//! A leaf whose keys are not in bytewise order has no prefix.
+//!
 //! A long key bounds the prefix: the page holds a head more of it (LEAF-3).
 //!
 //! Failure: `false` means that there is no room and that the page is untouched. A copied page may
@@ -22,6 +24,7 @@ use super::layout::{
     VALUE_KIND_BIT, VALUE_TREE_BYTES,
 };
 use super::leaf::{EntryAt, Leaf, LeafValue, INLINE, OVERFLOW, SET, TREE};
+use super::order::page_order_flags;
 use super::{bad, common_prefix_bytes};
 use crate::error::DecodeError;
 use crate::ids::PageId;
@@ -206,7 +209,7 @@ impl<'a> LeafMut<'a> {
             header::note_long_keys(self.page);
         }
         if self.count == 0 {
-            self.prefix_bytes = prefix_max(key);
+            self.prefix_bytes = if page_order_flags(self.page) == 0 { prefix_max(key) } else { 0 };
             return Ok(());
         }
         if self.prefix_bytes == 0 {
@@ -325,7 +328,10 @@ pub(crate) fn build<'b, K: Into<PageKey<'b>>>(
         }
     }
     let shared = ends.map_or(0, |(first, last)| common_prefix_bytes(first, last));
-    let prefix_bytes = shared.min(prefix_bound.unwrap_or(usize::MAX));
+    let prefix_bytes = match stamp.order.is_bytewise() {
+        true => shared.min(prefix_bound.unwrap_or(usize::MAX)),
+        false => 0,
+    };
     let mut builder = Builder::begin(page, stamp, count, prefix_bytes, bytes);
     for (key, value) in entries {
         let place = builder.next(key.bytes, entry_size(key, value) - LEAF_ARRAY_BYTES)?;

@@ -11,6 +11,7 @@
 //! an intact copy of a newer release, which must not be reported as damage.
 
 use super::layout::{get_u32, get_u48, get_u64, meta as at, put_u32, put_u48, put_u64, TREE_ROOT_BYTES};
+use super::order::Order;
 use super::value_set::Shape;
 use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
 use crate::limits::{page_size_ok, DEPTH_MAX, PAGE_SIZE_MAX, PAGE_SIZE_MIN};
@@ -30,7 +31,8 @@ pub(crate) mod features {
     pub(crate) const SNAPSHOTS: u64 = 1 << 3;
 }
 /// Required feature bits that this build knows. A file with other bits is refused.
-pub(crate) const KNOWN_REQUIRED: u64 = features::MULTIMAP | features::LONG_KEYS | features::SNAPSHOTS;
+pub(crate) const KNOWN_REQUIRED: u64 =
+    features::MULTIMAP | features::KEY_ORDERS | features::LONG_KEYS | features::SNAPSHOTS;
 
 /// The root of a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -43,6 +45,8 @@ pub(crate) struct TreeRoot {
     pub(crate) tree: TreeId,
     /// How the entries store values. Not in a meta page, which names no multimap.
     pub(crate) shape: Shape,
+    /// The order of the keys. Not in a meta page, whose trees are bytewise.
+    pub(crate) order: Order,
     /// Values of all keys of a multimap, which has an entry for each key; 0 in other trees.
     pub(crate) pairs: u64,
 }

@@ -15,6 +15,7 @@
 //! branch      separators and children; `branch_mut` changes them
 //! heads       searches the heads of a leaf or branch; `heads/x86` has the vector instructions
 //! lookup      fast path of point lookups: the child in a branch, the entry in a leaf
+//! order       the order of the keys of a tree; `ordered` searches pages that are not bytewise
 //! overflow    the extent that holds one large value
 //! free_list   the extent with the newest free-space records, written by each commit
 //! log_record  the header and checksum of a record of the commit log
@@ -39,6 +40,8 @@ mod leaf_values;
 pub(crate) mod log_record;
 pub(crate) mod lookup;
 pub(crate) mod meta;
+pub(crate) mod order;
+pub(crate) mod ordered;
 pub(crate) mod overflow;
 pub(crate) mod packed;
 pub(crate) mod value_set;

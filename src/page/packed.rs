@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::ids::{TreeId, TxnId};
 
-    const STAMP: PageStamp = PageStamp { id: PageId(7), tree: TreeId(16), txn: TxnId(3) };
+    const STAMP: PageStamp = PageStamp::new(PageId(7), TreeId(16), TxnId(3));
 
     #[test]
     fn a_packed_leaf_takes_as_many_values_as_its_bytes_hold() {

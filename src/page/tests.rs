@@ -16,7 +16,7 @@ use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 pub(super) const ID: PageId = PageId(0x1234_5678_9abc);
 pub(super) const TREE: TreeId = TreeId(0xa0b0_c0d0);
 pub(super) const TXN: TxnId = TxnId(0x0fed_cba9_8765);
-pub(super) const STAMP: PageStamp = PageStamp { id: ID, tree: TREE, txn: TXN };
+pub(super) const STAMP: PageStamp = PageStamp::new(ID, TREE, TXN);
 
 pub(super) fn ptr(id: u64) -> PagePtr {
     PagePtr { id: PageId(id), crc: (id as u32).wrapping_mul(0x9e37_79b9) }

@@ -181,7 +181,7 @@ pub(crate) fn store_value<P: PageWrite>(pages: &mut P, tree: TreeId, value: &[u8
     let (page_size, txn) = (pages.page_size(), pages.txn());
     let count = overflow::overflow_pages(page_size, value.len() as u64);
     let id = pages.alloc(count)?;
-    let crc = overflow::write(pages.extent_mut(id, count)?, page_size, PageStamp { id, tree, txn }, value);
+    let crc = overflow::write(pages.extent_mut(id, count)?, page_size, PageStamp::new(id, tree, txn), value);
     let ptr = PagePtr { id, crc };
     pages.set_verified_sealed(ptr);
     Ok(ptr)

@@ -4,6 +4,7 @@
 //! Floor: table, the highest of the crate. All floors below work on bytes.
 //!
 //! ```text
+//! bounds     ranges of keys as bytes
 //! codec      how keys and values become bytes; how to write a codec
 //! read       handles of read transactions
 //! table_ref  handles of write transactions that read
@@ -20,6 +21,7 @@
 //! range      iterators over entries
 //! ```
 
+mod bounds;
 pub mod codec;
 mod cursor;
 mod entry;
@@ -40,8 +42,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::catalog::TableRecord;
+use crate::catalog::{TableOrder, TableRecord};
 use crate::error::{Error, Result};
+use crate::page::order::Order;
 use crate::pager::PageRead;
 use crate::tree::{FlatIndex, Tree};
 
@@ -76,18 +79,54 @@ pub use write::TableMut;
 /// your own.
 pub struct Table<K, V> {
     name: Cow<'static, str>,
+    order: TableOrder<'static>,
     types: PhantomData<fn() -> (K, V)>,
 }
 
 impl<K: KeyCodec, V: Codec> Table<K, V> {
     /// A table of this name, of up to 255 bytes.
     pub const fn new(name: &'static str) -> Table<K, V> {
-        Table { name: Cow::Borrowed(name), types: PhantomData }
+        Table { name: Cow::Borrowed(name), order: TableOrder::Bytewise, types: PhantomData }
     }
 
     /// A table whose name is known only when the program runs.
     pub fn named(name: impl Into<String>) -> Table<K, V> {
-        Table { name: Cow::Owned(name.into()), types: PhantomData }
+        Table { name: Cow::Owned(name.into()), order: TableOrder::Bytewise, types: PhantomData }
+    }
+
+    /// The same table with its keys in descending order: the reverse of the order of their bytes.
+    /// Scans, ranges, [`first`](ReadTable::first) and all else go by it. A range begins with its
+    /// greatest key. [`Reverse`](std::cmp::Reverse) as a part of a key reverses that part only.
+    ///
+    /// Searches in such tables are slower than in others, by about a half: they compare whole keys,
+    /// and pages hold keys without shortening them. Keys are limited to those that fit a page: a
+    /// quarter of the page size less 24 bytes.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Result, Table};
+    /// # let db = Db::in_memory()?;
+    /// const SCORES: Table<u64, &str> = Table::new("scores").descending();
+    /// db.write(|txn| txn.table(SCORES)?.put_all([(3, "ada"), (7, "bob"), (5, "eve")]))?;
+    ///
+    /// let scores = db.begin_read()?.table(SCORES)?;
+    /// assert_eq!(scores.first()?, Some((7, "bob")));
+    /// assert_eq!(scores.range(6..)?.collect::<Result<Vec<_>>>()?, [(5, "eve"), (3, "ada")]);
+    ///
+    /// // The order is stored with the table, and compared when it is opened.
+    /// assert!(db.begin_read()?.table(Table::<u64, &str>::new("scores")).is_err());
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    pub const fn descending(mut self) -> Table<K, V> {
+        self.order = TableOrder::Descending;
+        self
+    }
+
+    /// The same table with its keys in the order of a comparison, which the program registers under
+    /// this name by [`Options::key_order`](crate::Options::key_order). Else as
+    /// [`descending`](Table::descending); a scan by prefix is an error.
+    pub const fn ordered_by(mut self, name: &'static str) -> Table<K, V> {
+        self.order = TableOrder::Named(name);
+        self
     }
 
     /// The table's name.
@@ -96,9 +135,40 @@ impl<K: KeyCodec, V: Codec> Table<K, V> {
     }
 }
 
+/// The order of the keys of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyOrder {
+    /// The order of the encoded bytes; see [`codec`].
+    #[default]
+    Bytewise,
+    /// Its reverse: [`Table::descending`].
+    Descending,
+    /// A comparison with this name: [`Table::ordered_by`].
+    Named(String),
+}
+
+impl KeyOrder {
+    fn as_order(&self) -> TableOrder<'_> {
+        match self {
+            KeyOrder::Bytewise => TableOrder::Bytewise,
+            KeyOrder::Descending => TableOrder::Descending,
+            KeyOrder::Named(name) => TableOrder::Named(name),
+        }
+    }
+
+    fn of(record: &TableRecord) -> KeyOrder {
+        match record.root.order {
+            Order::Bytewise => KeyOrder::Bytewise,
+            Order::Descending => KeyOrder::Descending,
+            Order::Named(_) | Order::Unknown => KeyOrder::Named(record.key_order.clone()),
+        }
+    }
+}
+
 impl<K, V> Clone for Table<K, V> {
     fn clone(&self) -> Table<K, V> {
-        Table { name: self.name.clone(), types: PhantomData }
+        Table { name: self.name.clone(), order: self.order, types: PhantomData }
     }
 }
 
@@ -122,6 +192,8 @@ pub struct TableInfo {
     pub is_multimap: bool,
     /// The size of each value of a multimap table, if all have the same.
     pub value_bytes: Option<usize>,
+    /// The order of its keys.
+    pub key_order: KeyOrder,
     /// Levels of its tree; 0 when it is empty.
     pub height: u8,
     /// Name of the codec of its keys. Empty if the table was created without types.
@@ -140,6 +212,7 @@ impl TableInfo {
             keys: record.root.entries,
             is_multimap: record.root.shape.is_multi(),
             value_bytes: record.root.shape.width(),
+            key_order: KeyOrder::of(&record),
             height: record.root.height,
             key_codec: record.key_codec,
             value_codec: record.value_codec,

@@ -9,8 +9,8 @@ use std::ops::{Bound, RangeBounds};
 
 use crate::error::Result;
 use crate::sys::random;
+use crate::table::bounds::ByteBounds;
 use crate::table::codec::{Codec, KeyCodec};
-use crate::table::range::ByteBounds;
 use crate::table::{Range, ReadTable, TableRef};
 use crate::tree::{Random, Spread};
 

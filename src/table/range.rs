@@ -14,14 +14,15 @@
 use std::collections::VecDeque;
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
-use std::ops::{Bound, RangeBounds};
+use std::ops::Bound;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::table::codec::{Codec, Encoded, KeyCodec, PrefixCodec};
+use crate::table::bounds::ByteBounds;
+use crate::table::codec::{Codec, KeyCodec};
 use crate::table::{decode_entry, ReadTable};
 use crate::tree;
 use crate::txn::write::shared::TableAccess;
@@ -232,96 +233,6 @@ impl<K: KeyCodec, V: Codec> DoubleEndedIterator for EntriesOwned<'_, K, V> {
 }
 
 impl<K: KeyCodec, V: Codec> FusedIterator for EntriesOwned<'_, K, V> {}
-
-/// Bounds of a range of keys, as bytes.
-#[derive(Clone)]
-pub(crate) struct ByteBounds {
-    pub(crate) low: Bound<Vec<u8>>,
-    pub(crate) high: Bound<Vec<u8>>,
-}
-
-impl ByteBounds {
-    /// Every key.
-    pub(crate) const ALL: ByteBounds = ByteBounds { low: Bound::Unbounded, high: Bound::Unbounded };
-
-    /// No key.
-    const NONE: ByteBounds = ByteBounds { low: Bound::Unbounded, high: Bound::Excluded(Vec::new()) };
-
-    pub(crate) fn of<'k, K: KeyCodec>(range: &impl RangeBounds<K::Key<'k>>) -> Result<ByteBounds> {
-        Ok(ByteBounds { low: encoded::<K>(range.start_bound())?, high: encoded::<K>(range.end_bound())? })
-    }
-
-    pub(crate) fn low_ref(&self) -> Bound<&[u8]> {
-        self.low.as_ref().map(Vec::as_slice)
-    }
-
-    pub(crate) fn high_ref(&self) -> Bound<&[u8]> {
-        self.high.as_ref().map(Vec::as_slice)
-    }
-
-    /// The range as a lower bound that lies inside and an upper bound that does not; `None` where
-    /// it has no bound.
-    pub(crate) fn into_half_open(self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-        // No key lies between a key and the same key with a zero after it.
-        let after = |mut key: Vec<u8>| {
-            key.push(0);
-            key
-        };
-        let low = match self.low {
-            Bound::Unbounded => None,
-            Bound::Included(key) => Some(key),
-            Bound::Excluded(key) => Some(after(key)),
-        };
-        let high = match self.high {
-            Bound::Unbounded => None,
-            Bound::Included(key) => Some(after(key)),
-            Bound::Excluded(key) => Some(key),
-        };
-        (low, high)
-    }
-
-    /// All keys that begin with these bytes.
-    pub(crate) fn prefix(prefix: &Encoded<'_>) -> ByteBounds {
-        let high = after_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
-        ByteBounds { low: Bound::Included(prefix.to_vec()), high }
-    }
-
-    /// All keys that begin with a prefix of the range, or lie between two such keys.
-    pub(crate) fn of_prefixes<'k, K: PrefixCodec>(range: &impl RangeBounds<K::Prefix<'k>>) -> Result<ByteBounds> {
-        let low = match range.start_bound() {
-            Bound::Unbounded => Bound::Unbounded,
-            Bound::Included(prefix) => Bound::Included(K::encode_prefix(prefix)?.to_vec()),
-            Bound::Excluded(prefix) => match after_prefix(&K::encode_prefix(prefix)?) {
-                Some(after) => Bound::Included(after),
-                None => return Ok(ByteBounds::NONE),
-            },
-        };
-        let high = match range.end_bound() {
-            Bound::Unbounded => Bound::Unbounded,
-            Bound::Included(prefix) => ByteBounds::prefix(&K::encode_prefix(prefix)?).high,
-            Bound::Excluded(prefix) => Bound::Excluded(K::encode_prefix(prefix)?.to_vec()),
-        };
-        Ok(ByteBounds { low, high })
-    }
-}
-
-/// The least bytes after all that begin with a prefix; `None` if there are none.
-fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let mut after = prefix.to_vec();
-    while after.last() == Some(&0xFF) {
-        after.pop();
-    }
-    *after.last_mut()? += 1;
-    Some(after)
-}
-
-fn encoded<K: KeyCodec>(bound: Bound<&K::Key<'_>>) -> Result<Bound<Vec<u8>>> {
-    Ok(match bound {
-        Bound::Included(key) => Bound::Included(K::encode_key(key)?.to_vec()),
-        Bound::Excluded(key) => Bound::Excluded(K::encode_key(key)?.to_vec()),
-        Bound::Unbounded => Bound::Unbounded,
-    })
-}
 
 /// Owned entries of a range, from [`range_owned`](crate::ReadTable::range_owned).
 ///

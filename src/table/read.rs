@@ -16,8 +16,9 @@ use crate::error::{Error, Result};
 use crate::page::meta::TreeRoot;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
+use crate::table::bounds::ByteBounds;
 use crate::table::codec::{Codec, KeyCodec, Leading, PrefixCodec};
-use crate::table::range::{ByteBounds, ErrorContext};
+use crate::table::range::ErrorContext;
 use crate::table::{decode_entry, decode_value, values_of, Range, RangeOwned, Table, TableInfo};
 use crate::tree::{self, FlatIndex, Tree};
 use crate::txn::read::open_table::OpenTable;
@@ -30,8 +31,9 @@ impl ReadTxn {
     /// # Errors
     /// `Usage` if the table was created with other codecs, `Corrupt` if the catalog cannot be read.
     pub fn table<K: KeyCodec, V: Codec>(&self, table: impl Borrow<Table<K, V>>) -> Result<ReadTable<K, V>> {
-        let open = self.open_table(table.borrow().name())?;
-        open.check_kind(TableSpec::types("", ""))?;
+        let table = table.borrow();
+        let open = self.open_table(table.name())?;
+        open.check_kind(TableSpec::types("", "").in_order(table.order))?;
         open.check_codecs(K::name, V::name)?;
         Ok(ReadTable { txn: self.clone(), open, types: PhantomData })
     }
@@ -59,7 +61,7 @@ impl ReadTxn {
     ) -> Result<Option<V::Item<'_>>> {
         let table = table.borrow();
         let Some(record) = self.find_table_nonblocking(table.name())? else { return Ok(None) };
-        record.check_spec(table.name(), TableSpec::types(&K::name(), &V::name()))?;
+        record.check_spec(table.name(), TableSpec::types(&K::name(), &V::name()).in_order(table.order))?;
         let key = K::encode_key(&key)?;
         let found = tree::get_nonblocking(self.pages(), &record.root, &key);
         let found = found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose());
@@ -282,7 +284,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         K: PrefixCodec,
     {
         self.txn.check_process()?;
-        let bounds = ByteBounds::prefix(&K::encode_prefix(&prefix)?);
+        let bounds = self.prefix_bounds(&K::encode_prefix(&prefix)?)?;
         Ok(Range::of_snapshot(self.byte_range(bounds), self.place()))
     }
 
@@ -296,7 +298,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         K: Leading<P>,
     {
         self.txn.check_process()?;
-        let bounds = ByteBounds::prefix(&K::encode_leading(&components)?);
+        let bounds = self.prefix_bounds(&K::encode_leading(&components)?)?;
         Ok(Range::of_snapshot(self.byte_range(bounds), self.place()))
     }
 
@@ -309,7 +311,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         K: PrefixCodec,
     {
         self.txn.check_process()?;
-        Ok(RangeOwned::new(self.clone(), ByteBounds::prefix(&K::encode_prefix(&prefix)?)))
+        Ok(RangeOwned::new(self.clone(), self.prefix_bounds(&K::encode_prefix(&prefix)?)?))
     }
 
     /// Returns the entries whose keys begin with a prefix that lies in a range of prefixes, in
@@ -339,7 +341,10 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         K: PrefixCodec,
     {
         self.txn.check_process()?;
-        Ok(Range::of_snapshot(self.byte_range(ByteBounds::of_prefixes::<K>(&range)?), self.place()))
+        Ok(Range::of_snapshot(
+            self.byte_range(ByteBounds::of_prefixes::<K>(&range, self.open.root.order)?),
+            self.place(),
+        ))
     }
 
     /// Like [`prefix_range`](ReadTable::prefix_range), as items that own their bytes.
@@ -351,7 +356,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         K: PrefixCodec,
     {
         self.txn.check_process()?;
-        Ok(RangeOwned::new(self.clone(), ByteBounds::of_prefixes::<K>(&range)?))
+        Ok(RangeOwned::new(self.clone(), ByteBounds::of_prefixes::<K>(&range, self.open.root.order)?))
     }
 
     /// Returns the entry with the least key.
@@ -428,6 +433,10 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     fn failure<T>(&self, found: Result<T>, all_served: bool) -> Result<T> {
         let found = if all_served { found } else { Err(self.pages().fault()) };
         found.map_err(|e| self.locate(e))
+    }
+
+    fn prefix_bounds(&self, prefix: &[u8]) -> Result<ByteBounds> {
+        ByteBounds::prefix_in(prefix, self.open.root.order).map_err(|e| e.with_table(self.open.name()))
     }
 
     pub(crate) fn byte_range(&self, bounds: ByteBounds) -> tree::Range<'_, SnapshotPages> {

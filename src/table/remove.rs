@@ -11,8 +11,8 @@ use std::ops::RangeBounds;
 
 use crate::error::{best_effort, Error, Result};
 use crate::pager::PageRead as _;
+use crate::table::bounds::ByteBounds;
 use crate::table::codec::{Codec, KeyCodec};
-use crate::table::range::ByteBounds;
 use crate::table::{decode_entry, TableMut};
 use crate::tree::{Sift, Sifted};
 
@@ -38,7 +38,8 @@ impl<'t, K: KeyCodec, V: Codec> TableMut<'t, K, V> {
     /// `Usage` for a bound that the codec cannot represent: nothing was changed. `DiskFull`, `Io`,
     /// `Corrupt`: abort the transaction.
     pub fn remove_range<'k>(&mut self, range: impl RangeBounds<K::Key<'k>>) -> Result<u64> {
-        let (low, high) = ByteBounds::of::<K>(&range)?.into_half_open();
+        let bounds = ByteBounds::of::<K>(&range)?.half_open_in(self.access().tree());
+        let Some((low, high)) = self.access().check_fault(bounds)? else { return Ok(0) };
         self.change().run(|running, at| running.remove_range(at, low.as_deref(), high.as_deref()))
     }
 
@@ -119,7 +120,7 @@ impl<'t, K: KeyCodec, V: Codec> TableMut<'t, K, V> {
         bounds: ByteBounds,
         mut keep: impl FnMut(K::Item<'_>, V::Item<'_>) -> bool,
     ) -> Result<u64> {
-        let mut pass = Pass::new(self, bounds);
+        let mut pass = Pass::new(self, bounds)?;
         let mut removed = 0;
         loop {
             let Pass { table, sift } = &mut pass;
@@ -162,7 +163,7 @@ impl<'t, K: KeyCodec, V: Codec> TableMut<'t, K, V> {
     where
         F: FnMut(K::Item<'_>, V::Item<'_>) -> bool,
     {
-        ExtractIf { pass: Pass::new(self, ByteBounds::ALL), matches, is_done: false }
+        ExtractIf { pass: Pass { table: self, sift: Sift::new(None, None) }, matches, is_done: false }
     }
 
     /// Like [`extract_if`](TableMut::extract_if), for the entries of a range of keys.
@@ -178,7 +179,7 @@ impl<'t, K: KeyCodec, V: Codec> TableMut<'t, K, V> {
         F: FnMut(K::Item<'_>, V::Item<'_>) -> bool,
     {
         let bounds = ByteBounds::of::<K>(&range)?;
-        Ok(ExtractIf { pass: Pass::new(self, bounds), matches, is_done: false })
+        Ok(ExtractIf { pass: Pass::new(self, bounds)?, matches, is_done: false })
     }
 }
 
@@ -190,9 +191,13 @@ struct Pass<'h, 't, K, V> {
 }
 
 impl<'h, 't, K, V> Pass<'h, 't, K, V> {
-    fn new(table: &'h mut TableMut<'t, K, V>, bounds: ByteBounds) -> Pass<'h, 't, K, V> {
-        let (low, high) = bounds.into_half_open();
-        Pass { table, sift: Sift::new(low.as_deref().unwrap_or_default(), high.as_deref()) }
+    fn new(table: &'h mut TableMut<'t, K, V>, bounds: ByteBounds) -> Result<Pass<'h, 't, K, V>> {
+        let bounds = table.access().check_fault(bounds.half_open_in(table.access().tree()));
+        let sift = match bounds? {
+            Some((low, high)) => Sift::new(low.as_deref(), high.as_deref()),
+            None => Sift::of_nothing(),
+        };
+        Ok(Pass { table, sift })
     }
 
     /// Deals with the leaf whose entries were judged. Returns how many entries are gone.

@@ -11,8 +11,9 @@ use std::ops::RangeBounds;
 
 use crate::error::{Error, Result};
 use crate::pager::PageRead as _;
+use crate::table::bounds::ByteBounds;
 use crate::table::codec::{Codec, KeyCodec, Leading, PrefixCodec};
-use crate::table::range::{ByteBounds, ErrorContext};
+use crate::table::range::ErrorContext;
 use crate::table::{decode_entry, decode_value, values_of, EntriesOwned, Range};
 use crate::tree;
 use crate::txn::write::shared::TableAccess;
@@ -129,7 +130,7 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
         K: PrefixCodec,
     {
         self.access.check_process()?;
-        Ok(self.byte_range(ByteBounds::prefix(&K::encode_prefix(&prefix)?)))
+        Ok(self.byte_range(self.prefix_bounds(&K::encode_prefix(&prefix)?)?))
     }
 
     /// Returns the entries whose keys begin with these components: for keys of the type `(&str,
@@ -142,7 +143,7 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
         K: Leading<P>,
     {
         self.access.check_process()?;
-        Ok(self.byte_range(ByteBounds::prefix(&K::encode_leading(&components)?)))
+        Ok(self.byte_range(self.prefix_bounds(&K::encode_leading(&components)?)?))
     }
 
     /// Like [`prefix`](TableRef::prefix), as owned items.
@@ -166,7 +167,7 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
         K: PrefixCodec,
     {
         self.access.check_process()?;
-        Ok(self.byte_range(ByteBounds::of_prefixes::<K>(&range)?))
+        Ok(self.byte_range(ByteBounds::of_prefixes::<K>(&range, self.access.tree().root.order)?))
     }
 
     /// Like [`prefix_range`](TableRef::prefix_range), as owned items.
@@ -209,6 +210,10 @@ impl<K: KeyCodec, V: Codec> TableRef<'_, K, V> {
     /// The table's name.
     pub fn name(&self) -> &str {
         self.access.name()
+    }
+
+    fn prefix_bounds(&self, prefix: &[u8]) -> Result<ByteBounds> {
+        ByteBounds::prefix_in(prefix, self.access.tree().root.order)
     }
 
     pub(super) fn byte_range(&self, bounds: ByteBounds) -> Range<'_, K, V> {

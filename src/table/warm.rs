@@ -8,8 +8,8 @@ use std::io;
 use std::ops::{ControlFlow, RangeBounds};
 
 use crate::error::{Error, Result};
+use crate::table::bounds::ByteBounds;
 use crate::table::codec::{Codec, KeyCodec};
-use crate::table::range::ByteBounds;
 use crate::table::{ReadMultiTable, ReadTable};
 
 impl<K: KeyCodec, V: Codec> ReadTable<K, V> {

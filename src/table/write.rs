@@ -13,7 +13,7 @@ use std::ops::Deref;
 use crate::catalog::TableSpec;
 use crate::error::Result;
 use crate::table::codec::{Codec, KeyCodec};
-use crate::table::{Table, TableInfo, TableRef};
+use crate::table::{KeyOrder, Table, TableInfo, TableRef};
 use crate::txn::write::put_all::Collected;
 use crate::txn::write::shared::{TableAccess, TableChange, WriteTxn};
 
@@ -42,7 +42,8 @@ impl WriteTxn {
     /// # Ok::<(), mapleaf::Error>(())
     /// ```
     pub fn table<K: KeyCodec, V: Codec>(&self, table: impl Borrow<Table<K, V>>) -> Result<TableMut<'_, K, V>> {
-        self.table_mut(table.borrow().name(), TableSpec::types(&K::name(), &V::name()))
+        let table = table.borrow();
+        self.table_mut(table.name(), TableSpec::types(&K::name(), &V::name()).in_order(table.order))
     }
 
     fn table_mut<K, V>(&self, name: &str, spec: TableSpec<'_>) -> Result<TableMut<'_, K, V>> {
@@ -76,8 +77,8 @@ impl WriteTxn {
     /// # Ok::<(), mapleaf::Error>(())
     /// ```
     pub fn read_table<K: KeyCodec, V: Codec>(&self, table: impl Borrow<Table<K, V>>) -> Result<TableRef<'_, K, V>> {
-        let (key, value) = (K::name(), V::name());
-        self.open_to_read(table.borrow().name(), TableSpec::types(&key, &value)).map(TableRef::new)
+        let (key, value, table) = (K::name(), V::name(), table.borrow());
+        self.open_to_read(table.name(), TableSpec::types(&key, &value).in_order(table.order)).map(TableRef::new)
     }
 
     /// Opens any table for reading as bytes, whatever its codecs; for tools. Does not create it.
@@ -125,7 +126,23 @@ impl WriteTxn {
         key_codec: &str,
         value_codec: &str,
     ) -> Result<TableMut<'_, &'static [u8], &'static [u8]>> {
-        self.table_mut(name, TableSpec::made(key_codec, value_codec))
+        self.create_table_in_order(name, key_codec, value_codec, &KeyOrder::Bytewise)
+    }
+
+    /// Like [`create_table`](WriteTxn::create_table), with keys in this order. A table that exists
+    /// with exactly these codecs and this order is opened.
+    ///
+    /// # Errors
+    /// As there; `Usage` if the table has another order, or the program has not registered the
+    /// order ([`Options::key_order`](crate::Options::key_order)).
+    pub fn create_table_in_order(
+        &self,
+        name: &str,
+        key_codec: &str,
+        value_codec: &str,
+        order: &KeyOrder,
+    ) -> Result<TableMut<'_, &'static [u8], &'static [u8]>> {
+        self.table_mut(name, TableSpec::made(key_codec, value_codec).in_order(order.as_order()))
     }
 
     /// The catalog record of a table, as this transaction sees it; `None` if there is no

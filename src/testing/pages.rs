@@ -24,7 +24,7 @@ use crate::testing::long_keys::{self, Known, Zeros};
 const ID: PageId = PageId(7);
 const TREE: TreeId = TreeId(5);
 const TXN: TxnId = TxnId(9);
-const STAMP: PageStamp = PageStamp { id: ID, tree: TREE, txn: TXN };
+const STAMP: PageStamp = PageStamp::new(ID, TREE, TXN);
 
 /// The two lowest bits of the first byte choose the page size, the next two bits the kind of test.
 /// 0: decodes the other bytes as a page. 1: corrects fields first, so that decoding does not only
@@ -392,7 +392,11 @@ fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
     children.extend(separators.into_values());
     let mut page = vec![0xee; page_size];
     while branch::build(&mut page, STAMP, level, &children) == Ok(false) {
-        assert!(branch::built_bytes(page_size, &children) > page_size && children.len() > 3, "three always fit");
+        assert!(
+            branch::built_bytes(page_size, crate::page::order::Order::Bytewise, &children) > page_size
+                && children.len() > 3,
+            "three always fit"
+        );
         children.truncate(children.len() / 2 + 1);
     }
     let mut branch = BranchMut::open(&mut page, ID).expect("a sound branch");

@@ -22,11 +22,13 @@ use crate::limits::{long_key_inline_bytes, max_inline_key_bytes};
 use crate::page::branch::Branch;
 use crate::page::key::{LongKey, PageKey, PageKeyBuf, WholeKeys};
 use crate::page::leaf::Leaf;
+use crate::page::order::Order;
 use crate::page::overflow;
 use crate::pager::{PageRead, PageWrite};
 
 use crate::tree::edit::plan;
 use crate::tree::value::OverflowExtent;
+use crate::tree::{Tree, TreeRoot};
 
 impl<P: PageRead> WholeKeys for P {
     type Error = Error;
@@ -41,9 +43,14 @@ impl<P: PageRead> WholeKeys for P {
 /// Compares the key of an entry with a whole key. In a page without long keys, without a look at
 /// the kind of the key.
 #[inline]
-pub(crate) fn compare_at<P: PageRead>(pages: &P, leaf: &Leaf<'_>, index: usize, key: &[u8]) -> Result<Ordering> {
-    match leaf.has_long_keys() {
-        true => pages.compare(leaf.key(index)?, key),
+pub(crate) fn compare_at<P: PageRead>(
+    tree: Tree<'_, P>,
+    leaf: &Leaf<'_>,
+    index: usize,
+    key: &[u8],
+) -> Result<Ordering> {
+    match leaf.has_long_keys() || !tree.root.order.is_bytewise() {
+        true => tree.root.order.compare_stored(tree.pages, leaf.key(index)?, key),
         false => Ok(leaf.inline_key(index)?.cmp(key)),
     }
 }
@@ -80,6 +87,22 @@ pub(crate) fn whole_separator<P: PageRead>(pages: &P, branch: &Branch<'_>, index
     }
 }
 
+/// Returns an error for a long key in a tree that is not in bytewise order, whose pages hold whole
+/// keys only.
+#[inline]
+pub(crate) fn check_inline_key<P: PageRead>(pages: &P, root: &TreeRoot, key: &[u8]) -> Result<()> {
+    match root.order.is_bytewise() || key.len() <= max_inline_key_bytes(pages.page_size()) {
+        true => Ok(()),
+        false => Err(long_in_order(pages.page_size(), key.len())),
+    }
+}
+
+#[cold]
+fn long_in_order(page_size: usize, len: usize) -> Error {
+    let what = "key of a table whose keys are not in bytewise order";
+    Error::TooLarge { what, len: len as u64, limit: max_inline_key_bytes(page_size) as u64, table: None }
+}
+
 /// Prepares a key for its page: a long one is written to a new overflow extent. The key is within
 /// the limits.
 #[inline]
@@ -110,9 +133,18 @@ pub(crate) fn unstored(page_size: usize, key: &[u8]) -> PageKey<'_> {
     PageKey { bytes: &key[..long_key_inline_bytes(page_size)], long: LongKey::new(Default::default(), key.len()) }
 }
 
-/// The shortest separator between two keys, as in [`plan::separator`]. Reads long keys only if
+/// The shortest separator between two keys, as in [`plan::separator`]; in an order that is not
+/// bytewise, the right key. Reads long keys only if
 /// their first bytes are equal.
-pub(crate) fn separator<P: PageRead>(pages: &P, left: PageKey<'_>, right: PageKey<'_>) -> Result<Vec<u8>> {
+pub(crate) fn separator<P: PageRead>(
+    order: Order,
+    pages: &P,
+    left: PageKey<'_>,
+    right: PageKey<'_>,
+) -> Result<Vec<u8>> {
+    if !order.is_bytewise() {
+        return Ok(whole(pages, right)?.to_vec());
+    }
     let shortest = plan::separator(left.bytes, right.bytes);
     let shared = shortest.len() - usize::from(!left.bytes.starts_with(shortest));
     let decided = shared < right.bytes.len() && (shared < left.bytes.len() || left.long.is_none());

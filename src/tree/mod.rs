@@ -42,6 +42,7 @@ pub(crate) use edit::sift::{Sift, Sifted};
 pub(crate) use handle::{Tree, TreeMut};
 pub(crate) use load::bulk::Bulk;
 pub(crate) use load::sorted_run::SortedRun;
+pub(crate) use long_key::check_inline_key;
 pub(crate) use lookup::flat_index::{FlatIndex, BYTES_PER_PAGE, PAGES_MAX};
 pub(crate) use lookup::many::GROUP;
 pub(crate) use lookup::nonblocking::get_nonblocking;

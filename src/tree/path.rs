@@ -107,12 +107,12 @@ impl Path {
         let mut ptr = root.ptr;
         for depth in 0..self.len - 1 {
             let branch = branch_at(pages, ptr, self.len - 1 - depth)?;
-            let at = branch.find(pages, key)?;
+            let at = branch.find_in(root.order, pages, key)?;
             self.frames[depth] = Frame { ptr, at: at as u32 };
             ptr = branch.child(at)?;
         }
         fetch_front(pages, ptr);
-        let (at, found) = leaf_at(pages, ptr)?.lower_bound(pages, key)?;
+        let (at, found) = leaf_at(pages, ptr)?.lower_bound_in(root.order, pages, key)?;
         self.frames[self.len - 1] = Frame { ptr, at: at as u32 };
         Ok(found)
     }
@@ -132,7 +132,7 @@ impl Path {
         let (mut ptr, mut bound) = (root.ptr, None);
         for depth in 0..self.len - 1 {
             let branch = branch_at(pages, ptr, self.len - 1 - depth)?;
-            let at = branch.find(pages, key)?;
+            let at = branch.find_in(root.order, pages, key)?;
             self.frames[depth] = Frame { ptr, at: at as u32 };
             if depth + 2 < self.len && at + 1 < branch.count() {
                 bound = Some(whole_separator(pages, &branch, at + 1)?);
@@ -145,7 +145,7 @@ impl Path {
 
     /// Descends to the leaf that `key` belongs to, and does not read it. The tree is not empty.
     pub(crate) fn descend_above<P: PageRead>(&mut self, tree: Tree<'_, P>, key: &[u8]) -> Result<PagePtr> {
-        self.descend_by(tree, |branch, _| branch.find(tree.pages, key))
+        self.descend_by(tree, |branch, _| branch.find_in(tree.root.order, tree.pages, key))
     }
 
     /// Goes to the leaf at one end of the tree, and does not read it. The tree is not empty.

@@ -36,6 +36,7 @@ mod golden;
 mod golden_kinds;
 mod growth;
 mod inherited;
+mod key_orders;
 mod kinds;
 mod large_page_ids;
 mod limits;

@@ -22,6 +22,7 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use crate::catalog::orders::KeyOrders;
 use crate::db::copy::Copy;
 use crate::db::{Db, Finding, Options};
 use crate::error::{Error, Result};
@@ -126,7 +127,24 @@ impl Db {
         out: impl AsRef<Path>,
         mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<SalvageReport> {
-        salvage(path.as_ref(), out.as_ref(), &mut progress)
+        salvage(path.as_ref(), out.as_ref(), &KeyOrders::default(), &mut progress)
+    }
+}
+
+impl Options {
+    /// Like [`Db::salvage_with`], for a file with tables whose keys are in an order that this
+    /// program has registered: [`key_order`](Options::key_order). Other options have no effect.
+    /// Without the comparison such a table is reported as lost.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn salvage(
+        &self,
+        path: impl AsRef<Path>,
+        out: impl AsRef<Path>,
+        mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<SalvageReport> {
+        salvage(path.as_ref(), out.as_ref(), &self.spec().key_orders, &mut progress)
     }
 }
 
@@ -147,7 +165,7 @@ fn apply_log(file: &File, meta: &MetaPage, copy: &mut Copy, report: &mut Salvage
 /// Callback with the number of pages done and of all pages; decides whether to go on.
 type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
 
-fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<SalvageReport> {
+fn salvage(path: &Path, out: &Path, orders: &KeyOrders, progress: &mut Progress<'_>) -> Result<SalvageReport> {
     Copy::refuse_existing(Some(path), out)?;
     let (file, _lock) = open::to_salvage(path)?;
     let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
@@ -166,8 +184,9 @@ fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<Salva
     // its temporary path, so replace that by `out`.
     let of_out = |e: Error| e.of_file(out);
     let rights = FileRights::of(&file).map_err(|e| Error::io("reading the mode", path, e))?;
-    let copy = Copy::begin(out, Options::new().page_size(page_size as u32), Some(rights)).map_err(of_out)?;
-    let mut rescue = Rescue::new(&file, page_size, len, copy, progress);
+    let copy = Copy::begin(out, Options::new().page_size(page_size as u32).key_orders(orders), Some(rights))
+        .map_err(of_out)?;
+    let mut rescue = Rescue::new(&file, page_size, len, copy, (orders, progress));
     rescue.run(&metas, &lost_slots).map_err(of_out)?;
     let (mut copy, mut report) = rescue.end();
     if let Some(newest) = metas.first() {

@@ -10,12 +10,14 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use crate::catalog::orders::KeyOrders;
 use crate::catalog::{self, flags, TableRecord};
 use crate::db::copy::{Copy, Target};
 use crate::db::{Finding, SalvageReport, SalvagedTable};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::limits::max_inline_value_bytes;
+use crate::page::order::Order;
 use crate::pager::read::file_pages::FilePages;
 use crate::pager::read::page_map::PageMap;
 use crate::tree::{self, TreeRoot, Values, Visitor};
@@ -47,6 +49,7 @@ pub(super) struct Known {
 pub(super) struct Rescue<'r> {
     pub(super) pages: FilePages<'r>,
     pub(super) copy: Copy,
+    pub(super) orders: &'r KeyOrders,
     progress: &'r mut Progress<'r>,
     done: u64,
     /// Pages that a walk has visited, of the newest or an older state: the scan skips them.
@@ -64,13 +67,14 @@ impl<'r> Rescue<'r> {
         page_size: usize,
         len: u64,
         copy: Copy,
-        progress: &'r mut Progress<'r>,
+        (orders, progress): (&'r KeyOrders, &'r mut Progress<'r>),
     ) -> Rescue<'r> {
         let pages = FilePages::new(file, page_size, len);
         let walked = PageMap::new(pages.page_count());
         let mut rescue = Rescue {
             pages,
             copy,
+            orders,
             progress,
             done: 0,
             walked,
@@ -122,7 +126,8 @@ impl<'r> Rescue<'r> {
             self.lost.push(Finding { page, key_range: Some(range), what, ..Finding::default() });
         }
         for (name, record) in records {
-            if let Err(e) = record.known_flags(&name) {
+            let record = record.with_order(self.orders);
+            if let Err(e) = record.known_flags(&name).and_then(|()| record.check_order(&name)) {
                 self.lost.push(Finding { table: Some(name), what: e.to_string(), ..Finding::default() });
                 continue;
             }
@@ -213,10 +218,12 @@ impl<'r> Rescue<'r> {
 
     fn walk(&mut self, root: &TreeRoot, pass: Pass) -> Result<()> {
         let Some(known) = self.known.get_mut(&root.tree) else { return Ok(()) };
+        let order = root.order;
         // A page map per walk, because states share pages.
         let mut own = PageMap::new(self.pages.page_count());
         let mut walking = Walking {
             pass,
+            order,
             own: &mut own,
             walked: &mut self.walked,
             known,
@@ -229,7 +236,10 @@ impl<'r> Rescue<'r> {
         tree::walk(&self.pages, root, Values::Read, &mut walking)?;
         let lost = walking.lost;
         let mut missing = KeySet::default();
-        lost.iter().for_each(|it| missing.add(it.low.clone().unwrap_or_default(), it.high.clone()));
+        for it in &lost {
+            let (low, high) = bytewise(order, it.low.as_deref(), it.high.as_deref());
+            missing.add(low, high);
+        }
         // Report the damage of the newest walk, or of the first walk of a table that the newest
         // state lacks.
         let first = pass == Pass::Newest || (!known.counts.is_certain && !std::mem::replace(&mut known.walked, true));
@@ -282,6 +292,17 @@ fn stopped() -> Error {
     Error::Io { op: "salvage", path: PathBuf::new(), source }
 }
 
+/// A range of keys of a tree as one of bytewise order that holds the same keys, or more.
+fn bytewise(order: Order, low: Option<&[u8]>, high: Option<&[u8]>) -> (Vec<u8>, Option<Vec<u8>>) {
+    let is_of_one_key = low.zip(high).is_some_and(|(low, high)| low < high);
+    let after = |key: &[u8]| [key, &[0]].concat();
+    match order {
+        Order::Descending if !is_of_one_key => (high.map(after).unwrap_or_default(), low.map(after)),
+        Order::Bytewise | Order::Descending => (low.unwrap_or_default().to_vec(), high.map(<[u8]>::to_vec)),
+        Order::Named(_) | Order::Unknown => (Vec::new(), None),
+    }
+}
+
 /// The pass that walks a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Pass {
@@ -325,6 +346,7 @@ impl Visitor for Reading<'_> {
 
 struct Walking<'w> {
     pass: Pass,
+    order: Order,
     own: &'w mut PageMap,
     walked: &'w mut PageMap,
     known: &'w mut Known,
@@ -338,7 +360,8 @@ struct Walking<'w> {
 
 impl Visitor for Walking<'_> {
     fn wants(&mut self, low: Option<&[u8]>, high: Option<&[u8]>) -> bool {
-        self.pass == Pass::Newest || self.known.missing.meets(low, high)
+        let (low, high) = bytewise(self.order, low, high);
+        self.pass == Pass::Newest || self.known.missing.meets(Some(&low), high.as_deref())
     }
 
     fn enter(&mut self, id: PageId, pages: u64) -> bool {

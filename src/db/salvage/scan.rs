@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::catalog::TableRecord;
+use crate::catalog::{flags, TableRecord};
 use crate::db::copy::Target;
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
@@ -21,6 +21,7 @@ use crate::page::checksum;
 use crate::page::header::{Header, PageKind};
 use crate::page::key::PageKey;
 use crate::page::leaf::{Leaf, LeafValue};
+use crate::page::order::Order;
 use crate::page::value_set::Shape;
 use crate::tree::{self, TreeRoot};
 use crate::txn::open::survey::Candidate;
@@ -63,7 +64,8 @@ struct Records {
 impl Records {
     /// Adds a record. The caller adds those of one tree in order, the newest first.
     fn add(&mut self, txn: TxnId, (name, record): Row) {
-        if record.root.tree < TreeId::FIRST_TABLE || record.known_flags(&name).is_err() {
+        if record.root.tree < TreeId::FIRST_TABLE || record.known_flags(&name).is_err() || !record.root.order.is_known()
+        {
             return;
         }
         let of_tree = self.by_tree.entry(record.root.tree).or_default();
@@ -122,7 +124,9 @@ impl Rescue<'_> {
         }
         all.sort_by_key(|(txn, _)| Reverse(*txn));
         let mut records = Records::default();
-        all.into_iter().for_each(|(txn, record)| records.add(txn, record));
+        for (txn, (name, record)) in all {
+            records.add(txn, (name, record.with_order(self.orders)));
+        }
         Ok(records)
     }
 
@@ -212,7 +216,7 @@ impl Rescue<'_> {
         if checksum::compute(page) != checksum::stored(page) {
             return None;
         }
-        Leaf::parse(page, id).ok().filter(|leaf| leaf.verify().is_ok())
+        Leaf::parse(page, id).ok().filter(|leaf| leaf.verify_in(leaf.order()).is_ok())
     }
 
     /// The whole key, if it can be read.
@@ -233,7 +237,11 @@ impl Rescue<'_> {
         let Some(leaf) = self.verified_leaf(found.id, &mut page).filter(|_| wanted) else { return Ok(()) };
         let name = self.free_name(found.tree);
         let shape = shapes.get(&found.tree).copied().unwrap_or_default();
-        self.adopt(found.tree, Target::without_record(&name, shape), None, false)?;
+        let mut target = Target::without_record(&name, shape);
+        if let Order::Descending = leaf.order() {
+            target.flags |= flags::DESCENDING;
+        }
+        self.adopt(found.tree, target, None, false)?;
         for at in 0..leaf.count() {
             let Ok((key, value)) = leaf.entry(at) else { continue };
             let Some(key) = self.whole(key) else { continue };
@@ -255,7 +263,12 @@ impl Rescue<'_> {
         let first = leaf.first_key().ok().and_then(|key| self.whole(key));
         let last = leaf.last_key().ok().and_then(|key| self.whole(key));
         if let (Some(first), Some(last), Some(known)) = (first, last, self.known.get_mut(&found.tree)) {
-            known.covered.add_closed(&first, &last);
+            match leaf.order() {
+                Order::Bytewise => known.covered.add_closed(&first, &last),
+                Order::Descending => known.covered.add_closed(&last, &first),
+                // Older leaves may bring back an entry that was deleted.
+                Order::Named(_) | Order::Unknown => {}
+            }
         }
         Ok(())
     }

@@ -71,14 +71,17 @@ fn apply(page_size: usize, keys: Vec<Vec<u8>>, ops: Vec<(Vec<u8>, u8)>, probes: 
     let mut model = model_of(keys);
     let mut page = vec![0xee; page_size];
     while build(&mut page, STAMP, 3, &children(&model)) == Ok(false) {
-        assert!(built_bytes(page_size, &children(&model)) > page_size);
+        assert!(built_bytes(page_size, crate::page::order::Order::Bytewise, &children(&model)) > page_size);
         assert!(page.iter().all(|byte| *byte == 0xee), "a refused change leaves the page untouched");
         model.truncate(model.len() / 2);
     }
     let built = Branch::parse(&page, ID).unwrap();
     check(built, &model, probes);
     check(built, &model, &neighbours(&model));
-    assert_eq!(built_bytes(page_size, &children(&model)), 128 + built.used_bytes());
+    assert_eq!(
+        built_bytes(page_size, crate::page::order::Order::Bytewise, &children(&model)),
+        128 + built.used_bytes()
+    );
     let mut branch = BranchMut::open(&mut page, ID).unwrap();
     for (step, (key, op)) in ops.into_iter().enumerate() {
         let at = model.partition_point(|(sep, _)| *sep <= key);

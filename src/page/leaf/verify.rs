@@ -4,18 +4,28 @@
 //!
 //! Failure: a `DecodeError` names what is wrong, and where.
 
-use std::cmp::Ordering;
-
 use super::Leaf;
 use crate::error::DecodeError;
 use crate::page::key::PageKey;
 use crate::page::layout::{head_of, HEAD_BYTES};
+use crate::page::order::{check_page_order, Order};
 use crate::page::{bad, common_prefix_bytes, heads};
 
 impl Leaf<'_> {
     /// Checks LEAF-2 to LEAF-6 and that every value can be decoded, for `check`. The caller checks
     /// the order of neighbours which only their long keys decide.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn verify(&self) -> Result<(), DecodeError> {
+        self.verify_in(Order::Bytewise)
+    }
+
+    /// Like [`Leaf::verify`], for a leaf of a tree of this order. If the order is not known, the
+    /// keys are not compared.
+    pub(crate) fn verify_in(&self, order: Order) -> Result<(), DecodeError> {
+        check_page_order(self.page, self.id, order)?;
+        if !order.is_bytewise() && self.prefix_bytes > 0 {
+            return Err(bad(self.id, "prefix length", self.prefix_bytes as u64, 0));
+        }
         let mut extents = Vec::with_capacity(self.count);
         let mut last: Option<PageKey<'_>> = None;
         if self.count > 0 && !self.last_key()?.bytes.starts_with(self.prefix()?) {
@@ -28,7 +38,7 @@ impl Leaf<'_> {
             let entry = self.locate(index)?;
             let key = self.key_at(entry)?;
             self.value_at(entry)?;
-            if last.and_then(|last| last.compare(&key)).is_some_and(Ordering::is_ge) {
+            if last.is_some_and(|last| order.is_wrong(last, key)) {
                 return Err(bad(self.id, "order of keys at entry", index as u64, index as u64));
             }
             if key.long.is_some() && (!self.has_long_keys() || key.bytes.len() < self.prefix_bytes + HEAD_BYTES) {

@@ -151,7 +151,7 @@ mod tests {
         let value: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
         let pages = overflow::overflow_pages(page_size, len as u64);
         let mut extent = vec![0; pages as usize * page_size];
-        let crc = overflow::write(&mut extent, page_size, PageStamp { id, tree: TreeId(16), txn: TxnId(3) }, &value);
+        let crc = overflow::write(&mut extent, page_size, PageStamp::new(id, TreeId(16), TxnId(3)), &value);
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&extent, 2 * page_size as u64).unwrap();
         let whole = FilePages::new(&file, page_size, 2 * page_size as u64 + extent.len() as u64);

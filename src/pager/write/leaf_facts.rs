@@ -102,7 +102,7 @@ mod tests {
 
     fn leaf(id: u64, txn: u64, count: usize, overflow: bool) -> Vec<u8> {
         let mut page = vec![0; 4096];
-        let stamp = PageStamp { id: PageId(id), tree: TreeId(16), txn: TxnId(txn) };
+        let stamp = PageStamp::new(PageId(id), TreeId(16), TxnId(txn));
         let mut leaf = LeafMut::init(&mut page, stamp);
         for index in 0..count {
             let value = match overflow && index + 1 == count {

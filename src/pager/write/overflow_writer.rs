@@ -106,7 +106,7 @@ impl OverflowWriter {
         if !self.chunk.is_empty() {
             self.send(pages)?;
         }
-        let stamp = PageStamp { id: self.id, tree: self.tree, txn: pages.txn() };
+        let stamp = PageStamp::new(self.id, self.tree, pages.txn());
         let (header, crc) = overflow::sealed_header(page_size, stamp, self.len, self.running);
         self.first[..OVERFLOW_VALUE].copy_from_slice(&header);
         pages.write_through(self.id, 0, &self.first)?;

@@ -9,11 +9,12 @@ use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 
 use crate::error::Result;
+use crate::table::bounds::ByteBounds;
 use crate::table::codec::{KeyCodec, Leading, PrefixCodec};
 use crate::table::multi::range::{OfPages, Source};
 use crate::table::multi::read::reads;
 use crate::table::multi::{CopiedPairs, CopiedValues, MultiRange, Values};
-use crate::table::range::{ByteBounds, ErrorContext};
+use crate::table::range::ErrorContext;
 use crate::table::{decode_entry, TableRef};
 use crate::tree::{self, Side, Tree};
 use crate::txn::write::shared::TableAccess;

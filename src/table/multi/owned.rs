@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 use std::iter::FusedIterator;
 
 use crate::error::Result;
+use crate::table::bounds::ByteBounds;
 use crate::table::codec::{Codec, KeyCodec};
 use crate::table::decode_entry;
 use crate::table::multi::{MultiRange, ReadMultiTable, Values};
-use crate::table::range::ByteBounds;
 
 /// Pairs that are copied at a time.
 const BATCH: usize = 64;

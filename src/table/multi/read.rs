@@ -12,10 +12,10 @@ use std::ops::{Bound, RangeBounds};
 use crate::catalog::TableSpec;
 use crate::error::{Error, Result};
 use crate::pager::read::snapshot_pages::SnapshotPages;
+use crate::table::bounds::ByteBounds;
 use crate::table::codec::{KeyCodec, Leading, PrefixCodec};
 use crate::table::multi::range::{OfPages, Source};
 use crate::table::multi::{fixed_bytes, MultiRange, MultiTable, PairsOwned, Values, ValuesOwned};
-use crate::table::range::ByteBounds;
 use crate::table::{decode_entry, ReadTable};
 use crate::tree::{self, Side, Tree};
 use crate::txn::read::snapshot::ReadTxn;
@@ -169,7 +169,7 @@ macro_rules! reads {
             K: PrefixCodec,
         {
             self.check_process()?;
-            Ok(self.pairs_in(ByteBounds::of_prefixes::<K>(&range)?))
+            Ok(self.pairs_in(ByteBounds::of_prefixes::<K>(&range, crate::page::order::Order::Bytewise)?))
         }
 
         /// The least key with its least value.

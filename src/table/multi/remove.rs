@@ -11,10 +11,10 @@ use std::ops::RangeBounds;
 
 use crate::error::{best_effort, Error, Result};
 use crate::pager::PageRead as _;
+use crate::table::bounds::ByteBounds;
 use crate::table::codec::KeyCodec;
 use crate::table::decode_entry;
 use crate::table::multi::MultiTableMut;
-use crate::table::range::ByteBounds;
 use crate::tree::{Entry, PairSpot, Side};
 
 /// Bytes of values that are collected before they are removed.

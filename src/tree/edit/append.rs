@@ -12,11 +12,12 @@ use crate::limits::{max_inline_key_bytes, max_inline_value_bytes};
 use crate::page::branch::Child;
 use crate::page::key::{NoLongKeys, WholeKeys};
 use crate::page::leaf::{entry_size, Leaf, LeafMut, LeafValue, OverflowPtr};
+use crate::page::order::Order;
 use crate::pager::{PageRead, PageWrite};
 
 use crate::tree::edit::put::{count_after, plant};
 use crate::tree::edit::split::{extend_right, leaf_capacity, Change};
-use crate::tree::long_key::{separator, store_key, store_separator, unstored};
+use crate::tree::long_key::{check_inline_key, separator, store_key, store_separator, unstored};
 use crate::tree::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
 use crate::tree::value::{check_sizes, store};
 use crate::tree::{Tree, TreeMut};
@@ -44,6 +45,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
     pub(crate) fn append(self, key: &[u8], value: &[u8], hint: &mut AppendHint) -> Result<()> {
         let TreeMut { pages, root } = self;
         check_sizes(key, value.len())?;
+        check_inline_key(pages, root, key)?;
         let leaf = match hint.holds(Tree::new(pages, root)) {
             true => hint.leaf,
             false => last_leaf(Tree::new(pages, root))?,
@@ -53,9 +55,9 @@ impl<P: PageWrite> TreeMut<'_, P> {
         if is_short && pages.is_dirty(leaf.id) && value.len() <= max_inline_value_bytes(pages.page_size()) {
             let mut page = LeafMut::open(pages.page_mut(leaf.id)?, leaf.id)?;
             if page.as_leaf().has_long_keys() {
-                check_order(pages, &leaf_at(pages, leaf)?, key)?;
+                check_order(root.order, pages, &leaf_at(pages, leaf)?, key)?;
             } else {
-                check_order(&NoLongKeys, &page.as_leaf(), key)?;
+                check_order(root.order, &NoLongKeys, &page.as_leaf(), key)?;
                 if page.insert(page.as_leaf().count(), key, LeafValue::Inline(value))? {
                     root.entries = entries;
                     *hint = AppendHint { leaf, root: root.ptr.id, entries };
@@ -63,7 +65,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
                 }
             }
         } else if !leaf.id.is_none() {
-            check_order(pages, &leaf_at(pages, leaf)?, key)?;
+            check_order(root.order, pages, &leaf_at(pages, leaf)?, key)?;
         }
         *hint = AppendHint::default();
         let leaf = append_to(TreeMut::new(pages, root), leaf, key, value)?;
@@ -77,9 +79,10 @@ impl<P: PageWrite> TreeMut<'_, P> {
     /// within the limits.
     pub(crate) fn append_in_place(self, key: &[u8], value: &[u8]) -> Result<bool> {
         let TreeMut { pages, root } = self;
+        check_inline_key(pages, root, key)?;
         let mut path = Path::new();
         let leaf = path.descend_to(Tree::new(pages, root), Side::Last)?;
-        let behind = leaf.count() == 0 || pages.compare(leaf.last_key()?, key)?.is_lt();
+        let behind = leaf.count() == 0 || root.order.compare_stored(pages, leaf.last_key()?, key)?.is_lt();
         let stored = match value.len() <= max_inline_value_bytes(pages.page_size()) {
             true => LeafValue::Inline(value),
             false => LeafValue::Overflow(OverflowPtr { ptr: PagePtr::default(), len: 0 }),
@@ -106,13 +109,13 @@ fn last_leaf<P: PageRead>(tree: Tree<'_, P>) -> Result<PagePtr> {
 }
 
 /// Refuses a key that is not above all others.
-fn check_order<K: WholeKeys>(keys: &K, leaf: &Leaf<'_>, key: &[u8]) -> Result<()>
+fn check_order<K: WholeKeys>(order: Order, keys: &K, leaf: &Leaf<'_>, key: &[u8]) -> Result<()>
 where
     Error: From<K::Error>,
 {
-    if leaf.count() > 0 && keys.compare(leaf.last_key()?, key)?.is_ge() {
+    if leaf.count() > 0 && order.compare_stored(keys, leaf.last_key()?, key)?.is_ge() {
         return Err(Error::usage(
-            "append needs keys in ascending order, and this key is not above the last one; insert it instead",
+            "append needs keys in the order of the table, and this key is not after the last one; insert it instead",
         ));
     }
     Ok(())
@@ -132,7 +135,7 @@ fn append_to<P: PageWrite>(mut tree: TreeMut<'_, P>, leaf: PagePtr, key: &[u8], 
         return Ok(leaf);
     }
     let mut path = dirty_last_leaf(&mut tree)?;
-    let sep = separator(tree.pages, leaf_at(tree.pages, path.leaf().ptr)?.last_key()?, stored)?;
+    let sep = separator(tree.root.order, tree.pages, leaf_at(tree.pages, path.leaf().ptr)?.last_key()?, stored)?;
     let sep = store_separator(tree.pages, tree.root.tree, sep)?;
     finish_leaf(tree.pages, &mut path)?;
     let right = dirty_ptr(tree.pages.alloc_to_fill()?);

@@ -81,10 +81,10 @@ fn fill_branch<P: PageWrite>(
     mut children: Vec<Child>,
     fresh: Vec<Child>,
 ) -> Result<Vec<Child>> {
-    let page_size = tree.pages.page_size();
+    let (page_size, order) = (tree.pages.page_size(), tree.root.order);
     let own = children.len();
     children.extend(fresh);
-    let fits = |count: usize| branch::built_bytes(page_size, &children[..count]) <= page_size;
+    let fits = |count: usize| branch::built_bytes(page_size, order, &children[..count]) <= page_size;
     let mut count = own;
     while count < children.len() && fits(count + 1) {
         count += 1;
@@ -131,8 +131,8 @@ pub(crate) fn build_branches<P: PageWrite>(
     children: Vec<Child>,
     preferred: Option<usize>,
 ) -> Result<Vec<Child>> {
-    let page_size = tree.pages.page_size();
-    let fits = |range: Range<usize>| branch::built_bytes(page_size, &children[range]) <= page_size;
+    let (page_size, order) = (tree.pages.page_size(), tree.root.order);
+    let fits = |range: Range<usize>| branch::built_bytes(page_size, order, &children[range]) <= page_size;
     let groups = plan::group_children(&weights_of(&children), preferred, fits);
     build_groups(tree, level, reuse, children, groups)
 }
@@ -144,8 +144,8 @@ fn build_full_branches<P: PageWrite>(
     level: usize,
     children: Vec<Child>,
 ) -> Result<Vec<Child>> {
-    let page_size = tree.pages.page_size();
-    let fits = |range: Range<usize>| branch::built_bytes(page_size, &children[range]) <= page_size;
+    let (page_size, order) = (tree.pages.page_size(), tree.root.order);
+    let fits = |range: Range<usize>| branch::built_bytes(page_size, order, &children[range]) <= page_size;
     let groups = plan::fill_groups(children.len(), fits);
     build_groups(tree, level, None, children, groups)
 }
@@ -181,7 +181,7 @@ pub(crate) fn build_branch<P: PageWrite>(
     children: &[Child],
 ) -> Result<()> {
     let txn = tree.pages.txn();
-    let stamp = PageStamp { id, tree: tree.root.tree, txn };
+    let stamp = PageStamp::of_tree(id, tree.root, txn);
     let fitted = branch::build(tree.pages.page_mut(id)?, stamp, level as u8, children)?;
     assert!(fitted, "the plan gave a branch more than fits");
     Ok(())

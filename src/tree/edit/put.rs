@@ -17,7 +17,7 @@ use crate::pager::PageWrite;
 
 use crate::tree::edit::plan::Pattern;
 use crate::tree::edit::split::{split_leaf, Change};
-use crate::tree::long_key::store_key;
+use crate::tree::long_key::{check_inline_key, store_key};
 use crate::tree::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path};
 use crate::tree::value::{check_sizes, resolve, store, OverflowExtent};
 use crate::tree::{Tree, TreeMut, TreeRoot};
@@ -124,6 +124,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
         hint: &mut PutHint,
         old: Option<&mut Vec<u8>>,
     ) -> Result<bool> {
+        check_inline_key(self.pages, self.root, key)?;
         if self.is_empty() {
             plant(self.reborrow())?;
         }
@@ -132,7 +133,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
         fetch_front(pages, ptr);
         let leaf = leaf_at(pages, ptr)?;
         pages.prefetch(ptr.id, leaf.upper().saturating_sub(FETCHED_BYTES), FETCHED_BYTES);
-        let (at, replace) = leaf.lower_bound(pages, key)?;
+        let (at, replace) = leaf.lower_bound_in(root.order, pages, key)?;
         let entries = count_after(root, u64::from(!replace))?;
         let released = if replace { take_old(pages, &leaf, at, old)? } else { None };
         let grows = if replace { hint.pattern_of_growth(&leaf, at) } else { Pattern::Random };
@@ -169,7 +170,7 @@ pub(crate) fn plant<P: PageWrite>(tree: TreeMut<'_, P>) -> Result<()> {
     let TreeMut { pages, root } = tree;
     let id = pages.alloc(1)?;
     let txn = pages.txn();
-    LeafMut::init(pages.page_mut(id)?, PageStamp { id, tree: root.tree, txn });
+    LeafMut::init(pages.page_mut(id)?, PageStamp::of_tree(id, root, txn));
     root.ptr = dirty_ptr(id);
     root.height = 1;
     Ok(())

@@ -208,15 +208,16 @@ fn join_leaves<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usiz
 
 fn join_branches<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usize, pair: Pair) -> Result<Joined> {
     let level = path.len() - 1 - depth;
-    let page_size = tree.pages.page_size();
+    let (page_size, order) = (tree.pages.page_size(), tree.root.order);
     let mut children = children_of(&branch_at(tree.pages, pair.left, level)?)?;
     let boundary = children.len();
     children.extend(children_of(&branch_at(tree.pages, pair.right, level)?)?);
     branch_at(tree.pages, path.frame(depth - 1).ptr, level + 1)?
         .separator_into(pair.left_at + 1, &mut children[boundary].sep)?;
     let weights = weights_of(&children);
-    let plan =
-        plan::join_branches(&weights, boundary, page_size, |range| branch::built_bytes(page_size, &children[range]));
+    let plan = plan::join_branches(&weights, boundary, page_size, |range| {
+        branch::built_bytes(page_size, order, &children[range])
+    });
     match plan {
         Join::Leave => Ok(Joined::Unchanged),
         Join::Merge => {

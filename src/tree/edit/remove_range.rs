@@ -10,14 +10,13 @@
 use std::cmp::Ordering;
 
 use crate::error::{Error, Result};
-use crate::page::key::WholeKeys as _;
 use crate::page::leaf::LeafMut;
 use crate::pager::PageWrite;
 
 use crate::tree::edit::drop::{drop_subtree, DroppedCounts};
 use crate::tree::edit::rebalance::{after_cut, after_removal};
 use crate::tree::long_key::whole_separator;
-use crate::tree::path::{branch_at, leaf_at, make_branches_dirty_above, make_dirty, Path};
+use crate::tree::path::{branch_at, leaf_at, make_branches_dirty_above, make_dirty, Path, Side};
 use crate::tree::value::OverflowExtent;
 use crate::tree::values::remove::{collect_values, pairs_without};
 use crate::tree::TreeMut;
@@ -33,11 +32,11 @@ enum Step {
 }
 
 impl<P: PageWrite> TreeMut<'_, P> {
-    /// Removes the entries from `low` on and below `high`. Returns how many it removed; in a
+    /// Removes the entries from `low` on, or from the first one, and below `high`. Returns how many it removed; in a
     /// multimap, of how many keys. Calls `ensure` before each step, to make pages usable.
     pub(crate) fn remove_range(
         mut self,
-        low: &[u8],
+        low: Option<&[u8]>,
         high: Option<&[u8]>,
         ensure: &mut dyn FnMut(&mut P) -> Result<()>,
     ) -> Result<u64> {
@@ -62,17 +61,21 @@ impl<P: PageWrite> TreeMut<'_, P> {
         Ok(removed)
     }
 
-    fn find_step(&self, path: &mut Path, low: &[u8], high: Option<&[u8]>) -> Result<Step> {
-        path.descend(self.as_tree(), low)?;
+    fn find_step(&self, path: &mut Path, low: Option<&[u8]>, high: Option<&[u8]>) -> Result<Step> {
+        match low {
+            Some(low) => drop(path.descend(self.as_tree(), low)?),
+            None => drop(path.descend_to(self.as_tree(), Side::First)?),
+        }
         let mut leaf = leaf_at(self.pages, path.leaf().ptr)?;
         if path.leaf().index() == leaf.count() {
-            match path.step(self.pages, crate::tree::path::Side::Last)? {
+            match path.step(self.pages, Side::Last)? {
                 Some(next) => leaf = next,
                 None => return Ok(Step::Done),
             }
         }
+        let order = self.root.order;
         let below_high = |key| match high {
-            Some(high) => self.pages.compare(key, high).map(Ordering::is_lt),
+            Some(high) => order.compare_stored(&*self.pages, key, high).map(Ordering::is_lt),
             None => Ok(true),
         };
         let first = path.leaf().index();
@@ -92,14 +95,14 @@ impl<P: PageWrite> TreeMut<'_, P> {
     /// leads to the first entry of the range, which is the first of its leaf.
     fn highest_inside(&self, path: &Path, high: Option<&[u8]>) -> Result<Option<usize>> {
         // `bound` is the lowest upper bound so far, which is the bound of the page at `depth`.
-        let (mut bound, mut inside) = (None, None);
+        let (mut bound, mut inside): (Option<Vec<u8>>, _) = (None, None);
         for depth in 0..path.len() {
             // Below this depth the path takes only first children.
             let is_first = (depth..path.len() - 1).all(|below| path.frame(below).index() == 0);
             let ends_below = match (&bound, high) {
                 (_, None) => true,
                 (None, Some(_)) => false,
-                (Some(bound), Some(high)) => Vec::as_slice(bound) <= high,
+                (Some(bound), Some(high)) => self.root.order.compare(bound, high).is_le(),
             };
             if is_first && ends_below {
                 inside = Some(depth);

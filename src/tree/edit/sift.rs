@@ -16,9 +16,9 @@
 //! aborted.
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, TreeId};
+use crate::ids::PageId;
 use crate::page::branch::Child;
-use crate::page::key::{PageKey, PageKeyBuf, WholeKeys as _};
+use crate::page::key::{PageKey, PageKeyBuf};
 use crate::page::leaf::{self, Leaf, LeafValue};
 use crate::pager::{PageRead, PageWrite};
 
@@ -32,7 +32,7 @@ use crate::tree::long_key::whole;
 use crate::tree::lookup::search::entry_at;
 use crate::tree::path::{branch_at, fetch_front, free_page, leaf_at, make_branches_dirty, Path, Side};
 use crate::tree::value::OverflowExtent;
-use crate::tree::{Entry, Tree, TreeMut};
+use crate::tree::{Entry, Tree, TreeMut, TreeRoot};
 
 /// Says whether an entry stays, by its key and its value.
 pub(crate) type Judge<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool> + 'a;
@@ -50,8 +50,8 @@ pub(crate) enum Sifted<'a> {
 /// A pass over the entries from a low key on and below a high key.
 pub(crate) struct Sift {
     high: Option<Vec<u8>>,
-    /// The key from which on entries are still to be judged; after it if `after` is set.
-    from: Vec<u8>,
+    /// The key from which on entries are still to be judged; after it if `after` is set. `None`: all.
+    from: Option<Vec<u8>>,
     after: bool,
     /// The way to the current leaf, if `is_placed`.
     path: Box<Path>,
@@ -88,11 +88,11 @@ struct NewBranch {
 }
 
 impl Sift {
-    /// A pass over the entries from `low` on and below `high`.
-    pub(crate) fn new(low: &[u8], high: Option<&[u8]>) -> Sift {
+    /// A pass over the entries from `low` on, or from the first one, and below `high`.
+    pub(crate) fn new(low: Option<&[u8]>, high: Option<&[u8]>) -> Sift {
         Sift {
             high: high.map(<[u8]>::to_vec),
-            from: low.to_vec(),
+            from: low.map(<[u8]>::to_vec),
             after: false,
             path: Box::new(Path::new()),
             is_placed: false,
@@ -104,6 +104,11 @@ impl Sift {
             rewritten_leaves: 0,
             branch: None,
         }
+    }
+
+    /// A pass over no entries.
+    pub(crate) fn of_nothing() -> Sift {
+        Sift { is_done: true, ..Sift::new(None, None) }
     }
 
     /// Whether [`Sift::apply`] will change pages.
@@ -159,10 +164,11 @@ impl Sift {
     ) -> Result<u64> {
         let judged = leaf_at(tree.pages, self.path.leaf().ptr)?;
         let last = whole(tree.pages, judged.key(self.next.wrapping_sub(1))?)?;
-        self.from.clear();
-        self.from.extend_from_slice(last);
+        let from = self.from.get_or_insert_default();
+        from.clear();
+        from.extend_from_slice(last);
         self.after = true;
-        self.take_leaf(tree.pages, tree.root.tree)?;
+        self.take_leaf(tree.pages, tree.root)?;
         let bottom = self.path.len() - 1;
         let is_last_child = match bottom.checked_sub(1) {
             None => true,
@@ -177,7 +183,7 @@ impl Sift {
         }
         self.is_done |= self.is_last;
         if !self.is_done && self.is_placed {
-            self.is_done = !self.step(tree.pages)?;
+            self.is_done = !self.step(tree.as_tree())?;
         }
         Ok(count)
     }
@@ -190,7 +196,7 @@ impl Sift {
         removed: &mut dyn FnMut(&[u8]),
     ) -> Result<u64> {
         if self.is_placed && !self.rejected.is_empty() {
-            self.take_leaf(tree.pages, tree.root.tree)?;
+            self.take_leaf(tree.pages, tree.root)?;
         }
         self.is_done = true;
         match self.branch.take() {
@@ -206,12 +212,15 @@ impl Sift {
                 self.is_done = true;
                 return Ok(None);
             }
-            let found = self.path.descend(tree, &self.from)?;
+            let found = match &self.from {
+                Some(from) => self.path.descend(tree, from)?,
+                None => self.path.descend_to(tree, Side::First).map(|_| false)?,
+            };
             self.path.look(tree.pages, Side::Last);
             let first = self.path.leaf().index() + usize::from(found && self.after);
-            self.enter(tree.pages, &leaf_at(tree.pages, self.path.leaf().ptr)?, first)?;
+            self.enter(tree, &leaf_at(tree.pages, self.path.leaf().ptr)?, first)?;
             if self.next >= self.end {
-                self.is_done = self.is_last || !self.step(tree.pages)?;
+                self.is_done = self.is_last || !self.step(tree)?;
             }
         }
         match self.is_done {
@@ -222,16 +231,17 @@ impl Sift {
 
     /// Goes to the next leaf. Returns whether it has entries of the range. Its keys must lie above
     /// those of this leaf, so that the pass ends in a damaged tree too.
-    fn step<P: PageRead>(&mut self, pages: &P) -> Result<bool> {
+    fn step<P: PageRead>(&mut self, tree: Tree<'_, P>) -> Result<bool> {
+        let Tree { pages, root } = tree;
         let before = leaf_at(pages, self.path.leaf().ptr)?;
         let last_key = before.last_key()?;
         let Some(leaf) = self.path.step(pages, Side::Last)? else { return Ok(false) };
         let (first, last) = (leaf.first_key()?, leaf.last_key()?);
-        let is_after = pages.compare_stored(first, last_key)?.is_gt();
-        if !is_after || (leaf.count() > 1 && pages.compare_stored(first, last)?.is_ge()) {
+        let is_after = root.order.compare_both(pages, first, last_key)?.is_gt();
+        if !is_after || (leaf.count() > 1 && root.order.compare_both(pages, first, last)?.is_ge()) {
             return Err(Error::corrupt(leaf.id(), "keys are not in ascending order"));
         }
-        self.enter(pages, &leaf, 0)?;
+        self.enter(tree, &leaf, 0)?;
         let ahead = self.path.ahead();
         if !ahead.id.is_none() {
             fetch_front(pages, ahead);
@@ -241,11 +251,11 @@ impl Sift {
     }
 
     /// Begins with a leaf of the path, at an index.
-    fn enter<P: PageRead>(&mut self, pages: &P, leaf: &Leaf<'_>, next: usize) -> Result<()> {
-        let count = leaf.count();
+    fn enter<P: PageRead>(&mut self, tree: Tree<'_, P>, leaf: &Leaf<'_>, next: usize) -> Result<()> {
+        let (Tree { pages, root }, count) = (tree, leaf.count());
         (self.end, self.is_last) = match &self.high {
-            Some(high) if count > 0 && pages.compare(leaf.last_key()?, high)?.is_ge() => {
-                (leaf.lower_bound(pages, high)?.0, true)
+            Some(high) if count > 0 && root.order.compare_stored(pages, leaf.last_key()?, high)?.is_ge() => {
+                (leaf.lower_bound_in(root.order, pages, high)?.0, true)
             }
             _ => (count, false),
         };
@@ -255,7 +265,7 @@ impl Sift {
 
     /// Takes the entries of the current leaf that stay, if it has rejected ones. Begins to rewrite
     /// its branch then.
-    fn take_leaf<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
+    fn take_leaf<P: PageWrite>(&mut self, pages: &mut P, tree: &TreeRoot) -> Result<()> {
         let above = (self.path.len() - 1).checked_sub(1);
         let index = above.map_or(0, |above| self.path.frame(above).index());
         let leaf_ptr = self.path.leaf().ptr;
@@ -284,7 +294,7 @@ impl Sift {
         mut branch: NewBranch,
         removed: &mut dyn FnMut(&[u8]),
     ) -> Result<u64> {
-        branch.flush(tree.pages, tree.root.tree)?;
+        branch.flush(tree.pages, tree.root)?;
         branch.new.extend(branch.old.drain(branch.next..));
         if let Some(first) = branch.new.first_mut() {
             branch.gone.extend(OverflowExtent::of_long(tree.pages, first.sep.long)?);
@@ -349,7 +359,7 @@ impl NewBranch {
     }
 
     /// Keeps an old child as it is.
-    fn keep_child<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId, index: usize) -> Result<()> {
+    fn keep_child<P: PageWrite>(&mut self, pages: &mut P, tree: &TreeRoot, index: usize) -> Result<()> {
         self.flush(pages, tree)?;
         let child = self.child(index)?;
         self.new.push(child);
@@ -371,7 +381,7 @@ impl NewBranch {
     fn stage_leaf<P: PageWrite>(
         &mut self,
         pages: &mut P,
-        tree: TreeId,
+        tree: &TreeRoot,
         index: usize,
         rejected: &[usize],
     ) -> Result<()> {
@@ -414,7 +424,7 @@ impl NewBranch {
     }
 
     /// Builds a leaf of the staged entries, and takes the built leaves as children.
-    fn flush<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
+    fn flush<P: PageWrite>(&mut self, pages: &mut P, tree: &TreeRoot) -> Result<()> {
         self.stage.build_leaf(pages, tree)?;
         let mut built = std::mem::take(&mut self.stage.built);
         if let Some(first) = built.first_mut() {

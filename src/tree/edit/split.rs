@@ -56,7 +56,7 @@ pub(crate) fn split_leaf<P: PageWrite>(
     let at = frame.index();
     let count = leaf_at(tree.pages, frame.ptr)?.count();
     if pattern == Pattern::Ascending && at == count && !change.replace {
-        let sep = separator(tree.pages, leaf_at(tree.pages, frame.ptr)?.last_key()?, change.stored)?;
+        let sep = separator(tree.root.order, tree.pages, leaf_at(tree.pages, frame.ptr)?.last_key()?, change.stored)?;
         let sep = store_separator(tree.pages, tree.root.tree, sep)?;
         let right = tree.pages.alloc(1)?;
         return extend_right(tree, path, Child { sep, ptr: dirty_ptr(right) }, change);
@@ -90,7 +90,7 @@ pub(crate) fn extend_right<P: PageWrite>(
     change: &Change<'_>,
 ) -> Result<(PageId, usize)> {
     let (id, txn) = (right.ptr.id, tree.pages.txn());
-    let mut leaf = LeafMut::init(tree.pages.page_mut(id)?, PageStamp { id, tree: tree.root.tree, txn });
+    let mut leaf = LeafMut::init(tree.pages.page_mut(id)?, PageStamp::of_tree(id, tree.root, txn));
     let stored = leaf.insert(0, change.stored, change.value)?;
     assert!(stored, "an entry within the limits fits into an empty leaf");
     propagate_split(tree, path, path.len() - 1, vec![right], Pattern::Ascending)?;
@@ -103,7 +103,7 @@ pub(crate) fn separator_at<P: PageWrite>(
     entries: &[Stored<'_>],
     at: usize,
 ) -> Result<PageKeyBuf> {
-    let sep = separator(tree.pages, entries[at - 1].0, entries[at].0)?;
+    let sep = separator(tree.root.order, tree.pages, entries[at - 1].0, entries[at].0)?;
     store_separator(tree.pages, tree.root.tree, sep)
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn sizes_of(entries: &[Stored<'_>]) -> Vec<usize> {
 /// Writes entries into a dirty page. They fit.
 pub(crate) fn build_leaf<P: PageWrite>(tree: &mut TreeMut<'_, P>, id: PageId, entries: &[Stored<'_>]) -> Result<()> {
     let txn = tree.pages.txn();
-    let stamp = PageStamp { id, tree: tree.root.tree, txn };
+    let stamp = PageStamp::of_tree(id, tree.root, txn);
     let fitted = leaf::build(tree.pages.page_mut(id)?, stamp, entries.iter().copied())?;
     assert!(fitted, "the plan gave a leaf more than fits");
     Ok(())

@@ -9,11 +9,10 @@
 //! Failure: an error leaves a tree that must be aborted with its transaction.
 
 use crate::error::{Error, Result};
-use crate::ids::TreeId;
 use crate::limits::max_inline_key_bytes;
 use crate::page::branch::Child;
 use crate::page::header::PageStamp;
-use crate::page::key::{LongKey, PageKey, PageKeyBuf, WholeKeys as _};
+use crate::page::key::{LongKey, PageKey, PageKeyBuf};
 use crate::page::leaf::{self, LeafValue, OverflowPtr, ValueTree};
 use crate::pager::{PageRead, PageWrite};
 
@@ -21,9 +20,9 @@ use crate::tree::edit::plan::Pattern;
 use crate::tree::edit::propagate::propagate_split;
 use crate::tree::edit::put::count_after;
 use crate::tree::edit::split::leaf_capacity;
-use crate::tree::long_key::{separator, store_key, store_separator};
+use crate::tree::long_key::{check_inline_key, separator, store_key, store_separator};
 use crate::tree::path::{make_branches_dirty, Path, Side};
-use crate::tree::{Tree, TreeMut};
+use crate::tree::{Tree, TreeMut, TreeRoot};
 
 /// Number of leaves that are inserted into their parents at once.
 const PROPAGATE_LEAVES: usize = 64;
@@ -112,23 +111,23 @@ impl Stage {
     }
 
     /// Builds a leaf of the staged entries.
-    pub(crate) fn build_leaf<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
+    pub(crate) fn build_leaf<P: PageWrite>(&mut self, pages: &mut P, tree: &TreeRoot) -> Result<()> {
         self.build_first(pages, tree, self.staged.len())
     }
 
     /// Builds two leaves of the staged entries, if there are at least two.
-    pub(crate) fn build_two_leaves<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
+    pub(crate) fn build_two_leaves<P: PageWrite>(&mut self, pages: &mut P, tree: &TreeRoot) -> Result<()> {
         self.build_first(pages, tree, self.staged.len() / 2)?;
         self.build_leaf(pages, tree)
     }
 
     /// Builds a leaf of the first `count` entries that are staged.
-    fn build_first<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId, count: usize) -> Result<()> {
+    fn build_first<P: PageWrite>(&mut self, pages: &mut P, tree: &TreeRoot, count: usize) -> Result<()> {
         let now = &self.staged[..count];
         let (Some(first), Some(last)) = (now.first(), now.last()) else { return Ok(()) };
         let (txn, bytes) = (pages.txn(), &self.bytes);
         let ptr = pages.write_new(|page, id| {
-            let stamp = PageStamp { id, tree, txn };
+            let stamp = PageStamp::of_tree(id, tree, txn);
             // Most loads have only such entries. `build` is compiled for them without long keys.
             let fits = match now.iter().all(Staged::is_plain) {
                 true => leaf::build(page, stamp, now.iter().map(|staged| plain_entry_of(bytes, staged))),
@@ -141,10 +140,10 @@ impl Stage {
             }
         })?;
         let sep = match &self.last_key {
-            Some(before) => separator(pages, before.as_key(), key_of(&self.bytes, first))?,
+            Some(before) => separator(tree.order, pages, before.as_key(), key_of(&self.bytes, first))?,
             None => Vec::new(),
         };
-        let sep = store_separator(pages, tree, sep)?;
+        let sep = store_separator(pages, tree.tree, sep)?;
         self.last_key.get_or_insert_default().set(key_of(&self.bytes, last));
         self.built.push(Child { sep, ptr });
         self.entries += count as u64;
@@ -182,17 +181,19 @@ impl Bulk {
 
     /// Whether a key is greater than all so far, of the tree and of the pushed entries.
     #[inline]
-    pub(crate) fn is_after_all<P: PageRead>(&self, pages: &P, key: &[u8]) -> Result<bool> {
+    pub(crate) fn is_after_all<P: PageRead>(&self, tree: Tree<'_, P>, key: &[u8]) -> Result<bool> {
         match self.stage.staged.last() {
-            Some(last) if last.long.is_none() => Ok(key_of(&self.stage.bytes, last).bytes < key),
-            _ => self.is_after_last(pages, key),
+            Some(last) if last.long.is_none() && tree.root.order.is_bytewise() => {
+                Ok(key_of(&self.stage.bytes, last).bytes < key)
+            }
+            _ => self.is_after_last(tree, key),
         }
     }
 
     #[inline(never)]
-    fn is_after_last<P: PageRead>(&self, pages: &P, key: &[u8]) -> Result<bool> {
+    fn is_after_last<P: PageRead>(&self, tree: Tree<'_, P>, key: &[u8]) -> Result<bool> {
         match self.stage.last_key() {
-            Some(last) => Ok(pages.compare(last, key)?.is_lt()),
+            Some(last) => Ok(tree.root.order.compare_stored(tree.pages, last, key)?.is_lt()),
             None => Ok(true),
         }
     }
@@ -211,6 +212,7 @@ impl Bulk {
 
     #[inline(never)]
     fn push_any<P: PageWrite>(&mut self, tree: TreeMut<'_, P>, key: &[u8], value: LeafValue<'_>) -> Result<()> {
+        check_inline_key(tree.pages, tree.root, key)?;
         let key = store_key(tree.pages, tree.root.tree, key)?;
         self.push_stored(tree, key, value)
     }
@@ -233,7 +235,7 @@ impl Bulk {
     /// enough of them.
     #[inline(never)]
     fn build_leaf<P: PageWrite>(&mut self, tree: TreeMut<'_, P>) -> Result<()> {
-        self.stage.build_leaf(tree.pages, tree.root.tree)?;
+        self.stage.build_leaf(tree.pages, tree.root)?;
         match self.stage.built.len() >= PROPAGATE_LEAVES {
             true => self.propagate_built(tree),
             false => Ok(()),
@@ -242,7 +244,7 @@ impl Bulk {
 
     /// Puts all pushed entries into the tree.
     pub(crate) fn finish<P: PageWrite>(&mut self, tree: TreeMut<'_, P>) -> Result<()> {
-        self.stage.build_leaf(tree.pages, tree.root.tree)?;
+        self.stage.build_leaf(tree.pages, tree.root)?;
         self.propagate_built(tree)
     }
 

@@ -87,8 +87,8 @@ impl<'m, 'p, P: PageWrite, F: FnMut(&mut P) -> Result<()>> Rebuild<'m, 'p, P, F>
         let Rebuild { mut tree, mut stage, .. } = self;
         match path.len() > 1 && stage.built.is_empty() {
             // A branch has two children at least, even where one leaf would hold everything.
-            true => stage.build_two_leaves(tree.pages, tree.root.tree)?,
-            false => stage.build_leaf(tree.pages, tree.root.tree)?,
+            true => stage.build_two_leaves(tree.pages, tree.root)?,
+            false => stage.build_leaf(tree.pages, tree.root)?,
         }
         // Free all old leaves together, so that the next tree that allocates them gets neighbouring
         // pages.
@@ -141,7 +141,7 @@ impl<'m, 'p, P: PageWrite, F: FnMut(&mut P) -> Result<()>> Rebuild<'m, 'p, P, F>
     fn push(&mut self, key: PageKey<'_>, value: LeafValue<'_>) -> Result<()> {
         if self.stage.is_full_for(leaf::entry_size(key, value), self.page_size) {
             (self.ready)(self.tree.pages)?;
-            self.stage.build_leaf(self.tree.pages, self.tree.root.tree)?;
+            self.stage.build_leaf(self.tree.pages, self.tree.root)?;
         }
         self.stage.add(key, value);
         Ok(())

@@ -68,7 +68,7 @@ impl Batch {
         let mut at: Vec<(PagePtr, &[u8])> = keys.iter().map(|key| (root.ptr, *key)).collect();
         let mut ptrs = Vec::with_capacity(keys.len());
         for level in (1..height_of(root).unwrap_or(1)).rev() {
-            at.retain_mut(|(ptr, key)| child_checked(pages, *ptr, level, key).map(|child| *ptr = child).is_ok());
+            at.retain_mut(|(ptr, key)| child_checked(tree, *ptr, level, key).map(|child| *ptr = child).is_ok());
             ptrs.clear();
             ptrs.extend(at.iter().map(|(ptr, _)| *ptr).filter(|ptr| wanted(ptr.id)));
             pages.load(&mut ptrs, Around::Some, &mut |_| ControlFlow::Continue(()));

@@ -157,6 +157,10 @@ impl Parts {
 impl FlatIndex {
     /// Makes the lowest level flat that has at most `pages_max` pages. `None` if that is the root.
     pub(crate) fn build<P: PageRead>(tree: Tree<'_, P>, pages_max: usize) -> Result<Option<FlatIndex>> {
+        if !tree.root.order.is_bytewise() {
+            // Its searches compare bytes.
+            return Ok(None);
+        }
         let Tree { pages, root } = tree;
         if tree.is_empty() {
             return Ok(None);

@@ -43,6 +43,9 @@ impl<'p, P: PageRead> Tree<'p, P> {
         if self.is_empty() {
             return keys.iter().try_for_each(|_| give(None));
         }
+        if !self.root.order.is_bytewise() {
+            return keys.iter().try_for_each(|key| give(self.get_checked(key)?));
+        }
         let height = height_of(self.root)?;
         let (mut batch, mut rest) = (Batch::new(self.pages), keys);
         for group in keys.chunks(GROUP) {
@@ -61,7 +64,7 @@ impl<P: PageRead> Tree<'_, P> {
     /// Prefetches the leaves of at most [`GROUP`] keys. A hint: it ends at a page that is damaged
     /// or cannot be read; the operations that follow report it.
     pub(crate) fn prefetch_leaves(self, keys: &[&[u8]]) {
-        if let (false, Ok(height)) = (self.is_empty(), height_of(self.root)) {
+        if let (false, Ok(height)) = (self.is_empty() || !self.root.order.is_bytewise(), height_of(self.root)) {
             heads::with_vectors(Leaves { tree: self, height, keys });
         }
     }
@@ -126,7 +129,7 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
             for (ptr, key) in at.iter_mut().zip(keys) {
                 *ptr = match child_fast(vectors, pages, *ptr, level, key) {
                     Some(child) => child,
-                    None => child_checked(pages, *ptr, level, key)?,
+                    None => child_checked(tree, *ptr, level, key)?,
                 };
                 fetch_front(pages, *ptr);
             }
@@ -157,7 +160,7 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
                 *value = found.value(page, key);
             }
             if value.is_none() {
-                *value = value_checked(pages, *ptr, key)?;
+                *value = value_checked(tree, *ptr, key)?;
             }
         }
         Ok(values)

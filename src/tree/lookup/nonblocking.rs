@@ -42,11 +42,11 @@ pub(crate) fn get_nonblocking<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, ke
     for level in (1..height_of(root)?).rev() {
         pages.at_once(ptr.id, 1)?;
         let branch = branch_at(pages, ptr, level)?;
-        ptr = branch.child(branch.find(&AtOnce(pages), key)?)?;
+        ptr = branch.child(branch.find_in(root.order, &AtOnce(pages), key)?)?;
     }
     pages.at_once(ptr.id, 1)?;
     let leaf = leaf_at(pages, ptr)?;
-    let Some(at) = leaf.find(&AtOnce(pages), key)? else { return Ok(None) };
+    let Some(at) = leaf.find_in(root.order, &AtOnce(pages), key)? else { return Ok(None) };
     let value = leaf.value(at)?;
     if let LeafValue::Overflow(pointer) = &value {
         pages.at_once(pointer.ptr.id, overflow_pages(pages.page_size(), pointer)?)?;

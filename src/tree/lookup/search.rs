@@ -16,7 +16,7 @@ use crate::tree::long_key::whole;
 use crate::tree::lookup::flat_index::FlatIndex;
 use crate::tree::path::{branch_at, height_of, last_index, leaf_at, Side};
 use crate::tree::value::resolve;
-use crate::tree::{Entry, Tree};
+use crate::tree::{Entry, Tree, TreeRoot};
 
 impl<'p, P: PageRead> Tree<'p, P> {
     /// The value of a key, as it lies in the leaf or in its overflow extent.
@@ -43,7 +43,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
         if self.is_empty() {
             return Ok(None);
         }
-        value_checked(self.pages, self.leaf_of_checked(key)?, key)
+        value_checked(self, self.leaf_of_checked(key)?, key)
     }
 
     /// The leaf that holds `key` or would hold it. The tree is not empty.
@@ -61,7 +61,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
     fn leaf_of_checked(self, key: &[u8]) -> Result<PagePtr> {
         let mut ptr = self.root.ptr;
         for level in (1..height_of(self.root)?).rev() {
-            ptr = child_checked(self.pages, ptr, level, key)?;
+            ptr = child_checked(self, ptr, level, key)?;
         }
         Ok(ptr)
     }
@@ -128,7 +128,7 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
     fn with<V: Vectors>(self, vectors: V) -> Option<Answer<'a>> {
         let Get { tree: Tree { pages, root }, flat_index, key } = self;
         let (mut ptr, mut level) = (root.ptr, usize::from(root.height));
-        let search_key = SearchKey::of(key)?;
+        let search_key = SearchKey::of(root, key)?;
         if let Some(flat_index) = flat_index {
             if let Some(page) = flat_index.child(vectors, key, search_key.word) {
                 (ptr, level) = (page, flat_index.level() + 1);
@@ -144,7 +144,7 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
         }
         match found.value(front, key) {
             Some(value) => Some(Answer(value)),
-            None => value_in_any(pages, ptr, found, key),
+            None => value_in_any(self.tree, ptr, found, key),
         }
     }
 }
@@ -160,7 +160,7 @@ impl<P: PageRead> heads::Search for LeafOf<'_, P> {
     #[inline(always)]
     fn with<V: Vectors>(self, vectors: V) -> Option<PagePtr> {
         let LeafOf { tree: Tree { pages, root }, key } = self;
-        leaf_of_fast(vectors, pages, root.ptr, usize::from(root.height), SearchKey::of(key)?)
+        leaf_of_fast(vectors, pages, root.ptr, usize::from(root.height), SearchKey::of(root, key)?)
     }
 }
 
@@ -172,10 +172,11 @@ struct SearchKey<'k> {
 }
 
 impl<'k> SearchKey<'k> {
-    /// `None` if the fast form does not cover the key.
+    /// `None` if the fast form does not cover the key, or the order of the tree.
     #[inline(always)]
-    fn of(key: &'k [u8]) -> Option<SearchKey<'k>> {
-        Some(SearchKey { key, word: lookup::first_word(key)? })
+    fn of(root: &TreeRoot, key: &'k [u8]) -> Option<SearchKey<'k>> {
+        let word = lookup::first_word(key)?;
+        root.order.is_bytewise().then_some(SearchKey { key, word })
     }
 }
 
@@ -223,12 +224,12 @@ impl heads::Search for ChildOfAny<'_> {
 /// that share their head with others, long keys, and values in overflow extents.
 #[inline(never)]
 fn value_in_any<'a, P: PageRead>(
-    pages: &'a P,
+    tree: Tree<'a, P>,
     ptr: PagePtr,
     found: lookup::EntryOffset,
     key: &[u8],
 ) -> Option<Answer<'a>> {
-    let page = pages.page_fast(ptr)?;
+    let page = tree.pages.page_fast(ptr)?;
     let found = if found == lookup::EntryOffset::ASK_LEAF { lookup::find_in_any(page, key) } else { found };
     if found == lookup::EntryOffset::ABSENT {
         return Some(Answer(&ABSENT));
@@ -237,23 +238,24 @@ fn value_in_any<'a, P: PageRead>(
         return Some(Answer(value));
     }
     // `None` sends the caller to `get_checked`, which meets the same error and reports it.
-    let found = value_checked(pages, ptr, key).ok()?;
+    let found = value_checked(tree, ptr, key).ok()?;
     Some(found.map_or(Answer(&ABSENT), Answer))
 }
 
 /// The child of a branch whose range holds the key.
 #[cold]
 #[inline(never)]
-pub(crate) fn child_checked<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
-    let branch = branch_at(pages, ptr, level)?;
-    Ok(branch.child(branch.find(pages, key)?)?)
+pub(crate) fn child_checked<P: PageRead>(tree: Tree<'_, P>, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
+    let branch = branch_at(tree.pages, ptr, level)?;
+    Ok(branch.child(branch.find_in(tree.root.order, tree.pages, key)?)?)
 }
 
 /// The value of a key in the leaf that holds it or would hold it, searched with every check.
 #[inline(never)]
-pub(crate) fn value_checked<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
+pub(crate) fn value_checked<'a, P: PageRead>(tree: Tree<'a, P>, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
+    let Tree { pages, root } = tree;
     let leaf = leaf_at(pages, ptr)?;
-    match leaf.find(pages, key)? {
+    match leaf.find_in(root.order, pages, key)? {
         Some(at) => resolve(pages, leaf.value(at)?).map(Some),
         None => Ok(None),
     }

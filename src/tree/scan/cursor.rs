@@ -23,7 +23,6 @@
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
 use crate::page::heads::{self, Vectors};
-use crate::page::key::WholeKeys as _;
 use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
@@ -276,7 +275,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     pub(crate) fn step(&mut self, towards: Side) -> Result<bool> {
         let Some(leaf) = self.leaf else { return Ok(false) };
         let stepped = self.neighbour(&leaf, towards).and_then(|next| {
-            next.map_or(Ok(()), |next| check_order(self.tree.pages, (&leaf, self.stepped), &next, towards))?;
+            next.map_or(Ok(()), |next| check_order(self.tree, (&leaf, self.stepped), &next, towards))?;
             Ok(next)
         });
         match stepped {
@@ -372,6 +371,11 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 
     #[inline]
+    pub(crate) fn tree(&self) -> Tree<'a, P> {
+        self.tree
+    }
+
+    #[inline]
     pub(crate) fn pages(&self) -> &'a P {
         self.tree.pages
     }
@@ -379,12 +383,17 @@ impl<'a, P: PageRead> Cursor<'a, P> {
 
 /// Refuses a neighbouring leaf whose keys do not all lie on its side (CURSOR-1). The leaf before
 /// has to be in order itself, if the walk has `stepped` to it.
-fn check_order<P: PageRead>(pages: &P, (from, stepped): (&Leaf<'_>, bool), to: &Leaf<'_>, towards: Side) -> Result<()> {
-    if stepped && from.count() > 1 && !is_below(pages, (from, 0), (from, from.count() - 1))? {
+fn check_order<P: PageRead>(
+    tree: Tree<'_, P>,
+    (from, stepped): (&Leaf<'_>, bool),
+    to: &Leaf<'_>,
+    towards: Side,
+) -> Result<()> {
+    if stepped && from.count() > 1 && !is_below(tree, (from, 0), (from, from.count() - 1))? {
         return Err(out_of_order(from.id()));
     }
     let (left, right) = if towards == Side::Last { (from, to) } else { (to, from) };
-    if !is_below(pages, (left, left.count().wrapping_sub(1)), (right, 0))? {
+    if !is_below(tree, (left, left.count().wrapping_sub(1)), (right, 0))? {
         return Err(out_of_order(to.id()));
     }
     Ok(())
@@ -392,9 +401,10 @@ fn check_order<P: PageRead>(pages: &P, (from, stepped): (&Leaf<'_>, bool), to: &
 
 /// Whether the key of one entry is below that of another.
 #[inline]
-fn is_below<P: PageRead>(pages: &P, low: (&Leaf<'_>, usize), high: (&Leaf<'_>, usize)) -> Result<bool> {
-    if low.0.has_long_keys() || high.0.has_long_keys() {
-        return Ok(pages.compare_stored(low.0.key(low.1)?, high.0.key(high.1)?)?.is_lt());
+fn is_below<P: PageRead>(tree: Tree<'_, P>, low: (&Leaf<'_>, usize), high: (&Leaf<'_>, usize)) -> Result<bool> {
+    if low.0.has_long_keys() || high.0.has_long_keys() || !tree.root.order.is_bytewise() {
+        let (low, high) = (low.0.key(low.1)?, high.0.key(high.1)?);
+        return Ok(tree.root.order.compare_both(tree.pages, low, high)?.is_lt());
     }
     Ok(low.0.inline_key(low.1)? < high.0.inline_key(high.1)?)
 }

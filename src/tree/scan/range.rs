@@ -397,7 +397,6 @@ impl<'a, P: PageRead> Range<'a, P> {
             Side::First => (&mut self.front, &mut self.back),
             Side::Last => (&mut self.back, &mut self.front),
         };
-        let pages = end.cursor.pages();
         let Some(leaf) = end.cursor.leaf() else {
             self.done = true;
             return Ok(());
@@ -413,10 +412,10 @@ impl<'a, P: PageRead> Range<'a, P> {
         // Only one bound has to be compared: placing the end has applied the other one, or the end
         // has left its leaf, and keys ascend from leaf to leaf.
         let (start, stop) = match (side, end.cut) {
-            (Side::First, true) => (end.ready.start, end_inside(pages, leaf, &self.high)?),
-            (Side::First, false) => (0, end_inside(pages, leaf, &self.high)?),
-            (Side::Last, true) => (first_inside(pages, leaf, &self.low)?, end.ready.end),
-            (Side::Last, false) => (first_inside(pages, leaf, &self.low)?, leaf.count()),
+            (Side::First, true) => (end.ready.start, end_inside(end.cursor.tree(), leaf, &self.high)?),
+            (Side::First, false) => (0, end_inside(end.cursor.tree(), leaf, &self.high)?),
+            (Side::Last, true) => (first_inside(end.cursor.tree(), leaf, &self.low)?, end.ready.end),
+            (Side::Last, false) => (first_inside(end.cursor.tree(), leaf, &self.low)?, leaf.count()),
         };
         end.last_leaf = match side {
             Side::First => stop < leaf.count(),
@@ -439,22 +438,22 @@ pub(crate) fn stored_at<'a, P: PageRead>(
 }
 
 /// Index of the first entry of a leaf that is not below the range.
-fn first_inside<P: PageRead>(pages: &P, leaf: &Leaf<'_>, low: &Bound<Vec<u8>>) -> Result<usize> {
+fn first_inside<P: PageRead>(tree: Tree<'_, P>, leaf: &Leaf<'_>, low: &Bound<Vec<u8>>) -> Result<usize> {
     let (Bound::Included(key) | Bound::Excluded(key)) = low else { return Ok(0) };
-    if leaf.count() == 0 || compare_at(pages, leaf, 0, key)?.is_gt() {
+    if leaf.count() == 0 || compare_at(tree, leaf, 0, key)?.is_gt() {
         return Ok(0);
     }
-    let (at, found) = leaf.lower_bound(pages, key)?;
+    let (at, found) = leaf.lower_bound_in(tree.root.order, tree.pages, key)?;
     Ok(at + usize::from(found && matches!(low, Bound::Excluded(_))))
 }
 
 /// Index of the first entry of a leaf that is above the range.
-fn end_inside<P: PageRead>(pages: &P, leaf: &Leaf<'_>, high: &Bound<Vec<u8>>) -> Result<usize> {
+fn end_inside<P: PageRead>(tree: Tree<'_, P>, leaf: &Leaf<'_>, high: &Bound<Vec<u8>>) -> Result<usize> {
     let (Bound::Included(key) | Bound::Excluded(key)) = high else { return Ok(leaf.count()) };
-    if leaf.count() == 0 || compare_at(pages, leaf, leaf.count() - 1, key)?.is_lt() {
+    if leaf.count() == 0 || compare_at(tree, leaf, leaf.count() - 1, key)?.is_lt() {
         return Ok(leaf.count());
     }
-    let (at, found) = leaf.lower_bound(pages, key)?;
+    let (at, found) = leaf.lower_bound_in(tree.root.order, tree.pages, key)?;
     Ok(at + usize::from(found && matches!(high, Bound::Included(_))))
 }
 

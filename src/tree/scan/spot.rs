@@ -145,7 +145,7 @@ impl Spot {
         };
         let (key, value) = read(tree.pages, &leaf, self.path.leaf().index()).inspect_err(|_| self.is_placed = false)?;
         let expected = if towards == Side::Last { Ordering::Less } else { Ordering::Greater };
-        if self.at == At::Key && self.key.as_slice().cmp(key) != expected {
+        if self.at == At::Key && tree.root.order.compare(&self.key, key) != expected {
             self.is_placed = false;
             return Err(Error::corrupt(leaf.id(), "keys are not in ascending order"));
         }

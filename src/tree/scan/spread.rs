@@ -72,11 +72,11 @@ impl<'p, P: PageRead> Tree<'p, P> {
         let exactly = |entries| Spread { entries, least: entries, most: entries };
         match (low, high) {
             (Bound::Unbounded, Bound::Unbounded) => return Ok(exactly(all)),
-            (Bound::Included(low), Bound::Included(high)) if low == high => {
+            (Bound::Included(low), Bound::Included(high)) if self.root.order.compare(low, high).is_eq() => {
                 return Ok(Spread { entries: all.min(1), least: 0, most: all.min(1) });
             }
             (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high))
-                if low >= high =>
+                if self.root.order.compare(low, high).is_ge() =>
             {
                 return Ok(exactly(0));
             }
@@ -102,7 +102,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
         let mut steps = Vec::new();
         for level in (1..height_of(self.root)?).rev() {
             let branch = branch_at(self.pages, ptr, level)?;
-            let at = branch.find(self.pages, key)?;
+            let at = branch.find_in(self.root.order, self.pages, key)?;
             steps.push(Step { children: children(self.pages, &branch, level)?, at });
             ptr = branch.child(at)?;
         }

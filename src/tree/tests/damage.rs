@@ -210,14 +210,14 @@ fn keys_outside_the_separators_two_levels_above_are_found() {
             let id = pages.alloc(1).unwrap();
             let page = pages.page_mut(id).unwrap();
             let entry = (key.as_bytes(), LeafValue::Inline(b"value"));
-            crate::page::leaf::build(page, PageStamp { id, tree, txn }, [entry].into_iter()).unwrap();
+            crate::page::leaf::build(page, PageStamp::new(id, tree, txn), [entry].into_iter()).unwrap();
             PagePtr { id, crc: checksum::seal(page) }
         };
         let branch = |pages: &mut VecPages, level: u8, children: [(&str, PagePtr); 2]| {
             let id = pages.alloc(1).unwrap();
             let page = pages.page_mut(id).unwrap();
             let children = children.map(|(sep, ptr)| Child { sep: Vec::from(sep).into(), ptr });
-            assert!(build(page, PageStamp { id, tree, txn }, level, &children).unwrap());
+            assert!(build(page, PageStamp::new(id, tree, txn), level, &children).unwrap());
             PagePtr { id, crc: checksum::seal(page) }
         };
         let outer = [leaf(&mut pages, last), leaf(&mut pages, first)];
@@ -275,7 +275,7 @@ fn check_visits_each_page_once_although_branches_share_children() {
     let leaf = pages.alloc(1).unwrap();
     let entry = (&b"key"[..], LeafValue::Inline(b"value"));
     let txn = pages.txn();
-    crate::page::leaf::build(pages.page_mut(leaf).unwrap(), PageStamp { id: leaf, tree, txn }, [entry].into_iter())
+    crate::page::leaf::build(pages.page_mut(leaf).unwrap(), PageStamp::new(leaf, tree, txn), [entry].into_iter())
         .unwrap();
     let mut child = PagePtr { id: leaf, crc: checksum::seal(pages.page_mut(leaf).unwrap()) };
     for level in 1..32u8 {
@@ -283,7 +283,8 @@ fn check_visits_each_page_once_although_branches_share_children() {
         let children: Vec<_> =
             (0..100u8).map(|at| crate::page::branch::Child { sep: vec![at].into(), ptr: child }).collect();
         let txn = pages.txn();
-        crate::page::branch::build(pages.page_mut(id).unwrap(), PageStamp { id, tree, txn }, level, &children).unwrap();
+        crate::page::branch::build(pages.page_mut(id).unwrap(), PageStamp::new(id, tree, txn), level, &children)
+            .unwrap();
         child = PagePtr { id, crc: checksum::seal(pages.page_mut(id).unwrap()) };
     }
     pages.commit();
@@ -312,20 +313,14 @@ fn two_levels(ordered: &[[u64; 2]], leaves: &[[u64; 2]]) -> ModelTree {
         let id = pages.alloc(1).unwrap();
         let keys = keys.map(u64::to_be_bytes);
         let entries = keys.iter().map(|key| (&key[..], LeafValue::Inline(b"value")));
-        crate::page::leaf::build(pages.page_mut(id).unwrap(), PageStamp { id, tree: id_of_tree, txn }, entries)
-            .unwrap();
+        crate::page::leaf::build(pages.page_mut(id).unwrap(), PageStamp::new(id, id_of_tree, txn), entries).unwrap();
         let ptr = PagePtr { id, crc: checksum::seal(pages.page_mut(id).unwrap()) };
         children.push(crate::page::branch::Child { sep: ordered[0].to_be_bytes().to_vec().into(), ptr });
     }
     children[0].sep.clear();
     let root = pages.alloc(1).unwrap();
-    crate::page::branch::build(
-        pages.page_mut(root).unwrap(),
-        PageStamp { id: root, tree: id_of_tree, txn },
-        1,
-        &children,
-    )
-    .unwrap();
+    crate::page::branch::build(pages.page_mut(root).unwrap(), PageStamp::new(root, id_of_tree, txn), 1, &children)
+        .unwrap();
     let ptr = PagePtr { id: root, crc: checksum::seal(pages.page_mut(root).unwrap()) };
     pages.commit();
     let entries = 2 * leaves.len() as u64;

@@ -77,7 +77,7 @@ impl ModelTree {
 
     fn remove_range(&mut self, low: &[u8], high: Option<&[u8]>) {
         self.append_hint = AppendHint::default();
-        let removed = self.handle_mut().remove_range(low, high, &mut |_| Ok(())).unwrap();
+        let removed = self.handle_mut().remove_range(Some(low), high, &mut |_| Ok(())).unwrap();
         let before = self.model.len();
         self.model.retain(|key, _| key.as_slice() < low || high.is_some_and(|high| key.as_slice() >= high));
         assert_eq!(removed, (before - self.model.len()) as u64);
@@ -94,7 +94,7 @@ impl ModelTree {
         one_by_one: bool,
     ) {
         self.append_hint = AppendHint::default();
-        let (mut sift, mut judged, mut gone) = (Sift::new(low, high), Vec::new(), Vec::new());
+        let (mut sift, mut judged, mut gone) = (Sift::new(Some(low), high), Vec::new(), Vec::new());
         let ModelTree { pages, root, model, .. } = self;
         let mut count = 0;
         while judged.len() < most {
@@ -178,7 +178,7 @@ impl ModelTree {
     fn build(&mut self, run: &mut SortedRun) {
         let mut bulk = Bulk::begin(self.handle()).unwrap();
         while let Some((key, value)) = run.peek() {
-            assert!(bulk.is_after_all(&self.pages, key).unwrap());
+            assert!(bulk.is_after_all(self.handle(), key).unwrap());
             bulk.push(self.handle_mut(), key, value).unwrap();
             run.step();
         }

@@ -51,11 +51,11 @@ impl PairsBulk {
     }
 
     /// Whether a pair comes after all before.
-    pub(crate) fn takes<P: PageRead>(&self, pages: &P, key: &[u8], value: &[u8]) -> Result<bool> {
+    pub(crate) fn takes<P: PageRead>(&self, tree: Tree<'_, P>, key: &[u8], value: &[u8]) -> Result<bool> {
         match &self.key {
             Some(last) if last.as_slice() == key => Ok(self.last_value().is_none_or(|last| last < value)),
             Some(last) => Ok(last.as_slice() < key),
-            None => self.bulk.is_after_all(pages, key),
+            None => self.bulk.is_after_all(tree, key),
         }
     }
 
@@ -185,7 +185,7 @@ impl TreeBuilder {
         let Leaves::Packed { width, values, last, built } = &mut self.leaves else { return Ok(()) };
         let (tree, txn, width) = (self.root.tree, pages.txn(), *width);
         let ptr = pages.write_new(|page, id| {
-            let fitted = PackedMut::init(page, PageStamp { id, tree, txn }, width).insert(0, values)?;
+            let fitted = PackedMut::init(page, PageStamp::new(id, tree, txn), width).insert(0, values)?;
             assert!(fitted, "as many values were collected as fit");
             Ok(())
         })?;

@@ -30,7 +30,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
             return Ok(None);
         }
         let leaf = leaf_at(self.pages, self.leaf_of(key)?)?;
-        match leaf.find(self.pages, key)? {
+        match leaf.find_in(self.root.order, self.pages, key)? {
             Some(at) => {
                 let (key, value) = leaf.entry(at)?;
                 Ok(Some((whole(self.pages, key)?, value)))

@@ -29,7 +29,7 @@ fn packed_mut<P: PageWrite>(pages: &mut P, id: PageId, width: usize) -> Result<P
 
 /// Makes a new page an empty packed leaf.
 fn new_leaf<'p, P: PageWrite>(tree: &'p mut TreeMut<'_, P>, id: PageId, width: usize) -> Result<PackedMut<'p>> {
-    let stamp = PageStamp { id, tree: tree.root.tree, txn: tree.pages.txn() };
+    let stamp = PageStamp::new(id, tree.root.tree, tree.pages.txn());
     Ok(PackedMut::init(tree.pages.page_mut(id)?, stamp, width))
 }
 

@@ -167,7 +167,7 @@ impl<'a, P: PageRead> DepthFirst<Checked<'a>> for CheckWalk<'a, '_, P> {
         parent: Option<&Parent<Checked<'a>>>,
     ) -> Result<Option<Checked<'a>>> {
         let bounds = parent.map(|parent| bounds_below(parent, &|long| read_long(self.pages, long)));
-        Ok(self.page(ptr, level, bounds.unwrap_or_default()))
+        Ok(self.page(ptr, level, bounds.unwrap_or(Bounds::none(self.root.order))))
     }
 
     fn next_child(&mut self, parent: &mut Parent<Checked<'a>>) -> Result<Option<PagePtr>> {
@@ -226,7 +226,7 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
         let branch = self.accept(id, &bounds, Branch::parse(page, id))?;
         self.stats.add_branch(&branch);
         let pages = self.pages;
-        let well_formed = self.accept(id, &bounds, branch.verify()).is_some();
+        let well_formed = self.accept(id, &bounds, branch.verify_in(self.root.order)).is_some();
         let mut sound = well_formed && self.long_separators(id, &branch, &bounds);
         let outer = || outer_separators(&branch, &|long| read_long(pages, long));
         let separators = if sound { self.accept(id, &bounds, outer()) } else { None };
@@ -249,7 +249,7 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
         if leaf.count() == 0 {
             self.find(id, bounds, "leaf without entries");
         }
-        self.accept(id, bounds, leaf.verify());
+        self.accept(id, bounds, leaf.verify_in(self.root.order));
         let mut last: Option<PageKey<'_>> = None;
         for index in 0..leaf.count() {
             let Some((key, value)) = self.accept(id, bounds, leaf.entry(index)) else { continue };
@@ -265,7 +265,7 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
     /// The whole key, if it can be read. Checks the extent of a long one.
     fn whole(&mut self, page: PageId, key: PageKey<'a>, bounds: &Bounds) -> Option<&'a [u8]> {
         let Some(long) = key.long else { return Some(key.bytes) };
-        let bounds = Bounds { low: Bounds::of_beginning(key.bytes).low, high: bounds.high.clone() };
+        let bounds = Bounds { low: Bounds::of_beginning(key.bytes).low, ..bounds.clone() };
         let whole = self.extent(&OverflowPtr { ptr: long.ptr(), len: long.len() as u64 }, &bounds)?;
         if !whole.starts_with(key.bytes) {
             self.find(page, &bounds, format!("a long key does not begin as its extent {}", long.ptr().id));
@@ -276,7 +276,7 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
     /// Checks the order of neighbours which only their long keys decide. Returns whether they
     /// ascend.
     fn in_order(&mut self, page: PageId, left: PageKey<'_>, right: PageKey<'_>, bounds: &Bounds) -> bool {
-        if left.compare(&right).is_some() {
+        if !self.root.order.is_bytewise() || left.compare(&right).is_some() {
             return true;
         }
         let order = self.accept(page, bounds, self.pages.compare_stored(left, right));

@@ -10,6 +10,7 @@ use crate::ids::{PageId, TreeId};
 use crate::page::branch::Branch;
 use crate::page::header::{Header, PageKind};
 use crate::page::key::{LongKey, PageKeyBuf};
+use crate::page::order::Order;
 use crate::page::value_set::Shape;
 
 /// Reads a long key or separator as a whole.
@@ -29,7 +30,7 @@ pub(crate) struct Finding {
 
 impl Finding {
     pub(super) fn new(page: PageId, bounds: Bounds, what: String) -> Finding {
-        let Bounds { low, high } = bounds;
+        let Bounds { low, high, .. } = bounds;
         Finding { page, table: None, low, high, what }
     }
 
@@ -52,16 +53,26 @@ pub(crate) fn text_of(e: Error) -> String {
 pub(super) struct Bounds {
     pub(super) low: Option<Vec<u8>>,
     pub(super) high: Option<Vec<u8>>,
+    /// The order in which these are bounds.
+    pub(super) order: Order,
 }
 
 impl Bounds {
+    /// No bounds, in a tree of this order.
+    pub(super) fn none(order: Order) -> Bounds {
+        Bounds { low: None, high: None, order }
+    }
+
     pub(super) fn hold(&self, key: &[u8]) -> bool {
-        self.low.as_deref().is_none_or(|low| low <= key) && self.high.as_deref().is_none_or(|high| key < high)
+        let order = self.order;
+        let from_low = |low| order.compare(low, key).is_le();
+        let below_high = |high| order.compare(key, high).is_lt();
+        !order.is_known() || (self.low.as_deref().is_none_or(from_low) && self.high.as_deref().is_none_or(below_high))
     }
 
     /// The bounds of one key.
     pub(super) fn of_key(key: &[u8]) -> Bounds {
-        Bounds { low: Some(key.to_vec()), high: Some([key, &[0]].concat()) }
+        Bounds { low: Some(key.to_vec()), high: Some([key, &[0]].concat()), order: Order::Bytewise }
     }
 
     /// The bounds of all keys that begin with `bytes`.
@@ -71,7 +82,7 @@ impl Bounds {
         if let Some(last) = high.last_mut() {
             *last += 1;
         }
-        Bounds { low: Some(bytes.to_vec()), high: Some(high).filter(|high| !high.is_empty()) }
+        Bounds { low: Some(bytes.to_vec()), high: Some(high).filter(|high| !high.is_empty()), order: Order::Bytewise }
     }
 
     /// The bounds of a child of `branch`, which has these bounds and is well-formed.
@@ -135,7 +146,7 @@ mod tests {
     /// not find that key.
     #[test]
     fn bounds_hold_the_keys_from_the_lower_separator_up_to_below_the_upper() {
-        let both = Bounds { low: Some(b"b".to_vec()), high: Some(b"d".to_vec()) };
+        let both = Bounds { low: Some(b"b".to_vec()), high: Some(b"d".to_vec()), order: Order::Bytewise };
         for (key, held) in [("a", false), ("b", true), ("c", true), ("czz", true), ("d", false), ("e", false)] {
             assert_eq!(both.hold(key.as_bytes()), held, "{key}");
             assert_eq!(Bounds { high: None, ..both.clone() }.hold(key.as_bytes()), key >= "b", "{key}");

@@ -168,7 +168,7 @@ impl DepthFirst<BranchCopy> for FileWalk<'_, '_> {
                 let below = bounds.of_child(&Branch::parse(page, parent.ptr.id)?, parent.index(), &read);
                 below.unwrap_or_else(|_| bounds.clone())
             }
-            None => Bounds::default(),
+            None => Bounds::none(self.root.order),
         };
         if self.of_key.is_none() && !self.visitor.wants(bounds.low.as_deref(), bounds.high.as_deref()) {
             return Ok(None);
@@ -219,7 +219,7 @@ impl FileWalk<'_, '_> {
             self.outer_keys(&Leaf::parse(page, id)?)?
         } else {
             let branch = Branch::parse(page, id)?;
-            branch.verify()?;
+            branch.verify_in(self.root.order)?;
             outer_separators(&branch, &|long| read_long(self.pages, long)).unwrap_or(None)
         };
         if keys.iter().flatten().all(|key| bounds.hold(key)) {
@@ -319,7 +319,11 @@ impl FileWalk<'_, '_> {
             branch.separator_into(index, &mut separator)?;
             let read = self.key(&separator.as_key(), &mut extent).map(|_| ());
             if let (Err(e), Some(long)) = (read, separator.long) {
-                let bounds = Bounds { low: Some(separator.bytes.clone()), high: Some(separator.bytes) };
+                let bounds = Bounds {
+                    low: Some(separator.bytes.clone()),
+                    high: Some(separator.bytes),
+                    ..Bounds::none(self.root.order)
+                };
                 self.lost(long.ptr().id, bounds, e)?;
             }
         }
@@ -329,7 +333,7 @@ impl FileWalk<'_, '_> {
     /// The first and last key of a leaf that is well-formed; `None` if it is empty, or if one of
     /// them cannot be read.
     fn outer_keys(&self, leaf: &Leaf<'_>) -> Result<Option<[Vec<u8>; 2]>> {
-        leaf.verify()?;
+        leaf.verify_in(self.root.order)?;
         if leaf.count() == 0 {
             return Ok(None);
         }

@@ -329,7 +329,10 @@ impl RunningTxn {
 
     fn open_recorded(&mut self, name: &str, made: TableSpec<'_>) -> Result<usize> {
         match self.record_of(name)? {
-            Some(_) => self.open_table(name, TableSpec::any()),
+            Some(record) => {
+                record.check_order(name)?;
+                self.open_table(name, TableSpec::any())
+            }
             None => {
                 catalog::check_flags(name, made.flags)?;
                 self.open_table(name, made)

@@ -54,6 +54,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::catalog::orders::KeyOrders;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::mapping::file;
@@ -113,6 +114,8 @@ pub(crate) struct OpenSpec {
     pub(crate) index_memory: Option<u64>,
     /// Let nothing reach the file.
     pub(crate) scratch: bool,
+    /// The comparisons of tables whose keys have an order of their own.
+    pub(crate) key_orders: KeyOrders,
 }
 
 impl Default for OpenSpec {
@@ -136,6 +139,7 @@ impl Default for OpenSpec {
             held_pages: None,
             index_memory: None,
             scratch: false,
+            key_orders: KeyOrders::default(),
         }
     }
 }

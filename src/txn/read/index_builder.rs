@@ -152,7 +152,9 @@ impl FlatIndexes {
         let mut slot = begin(core, readers)?;
         let pages = slot.pages();
         let record = Tree::new(pages, &slot.state().catalog).get(table.as_bytes()).ok().flatten();
-        if let Some(record) = record.and_then(|record| TableRecord::decode(record).ok()) {
+        let record = record.and_then(|record| TableRecord::decode(record).ok());
+        // A flat index compares bytes, so a tree in another order has none.
+        if let Some(record) = record.filter(|record| record.root.order.is_bytewise()) {
             let (txn, root) = (slot.state().txn, record.root);
             let unless_over = UnlessOver { pages, builder: &self.builder };
             let tree = Tree::new(&unless_over, &root);

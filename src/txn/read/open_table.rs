@@ -82,7 +82,11 @@ impl OpenTable {
         let root = record.as_ref().map_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE), |record| record.root);
         let newest = flat_indexes.newest(root.tree).filter(|_| record.is_some());
         let renew_at = |pages: usize| lookups_for(pages as u64, RENEWED_PER_LOOKUP);
-        let next_at = newest.map_or(LOOKUPS_BEFORE, |(_, newest)| renew_at(newest.page_count()));
+        let next_at = match root.order.is_bytewise() {
+            true => newest.map_or(LOOKUPS_BEFORE, |(_, newest)| renew_at(newest.page_count())),
+            // Lookups go through the branches: a flat index compares bytes.
+            false => u32::MAX,
+        };
         OpenTable {
             root,
             name: name.into(),

@@ -280,7 +280,7 @@ impl ReadTxn {
     fn table_found(&self, name: &str, found: Result<Option<&[u8]>>) -> Result<Option<TableRecord>> {
         catalog::check_name(name)?;
         let found = found.and_then(|found| found.map(TableRecord::decode).transpose().map_err(|e| e.with_table(name)));
-        let record = self.check_fault(found)?;
+        let record = self.check_fault(found)?.map(|record| record.with_order(&self.env().opened.key_orders));
         if let Some(record) = &record {
             record.known_flags(name)?;
         }
@@ -296,7 +296,11 @@ impl ReadTxn {
     /// Names and table records of all tables, in the order of names.
     pub(crate) fn table_records(&self) -> Result<Vec<(String, TableRecord)>> {
         self.check_process()?;
-        self.check_fault(table_records(self.pages(), &self.state().catalog))
+        let mut tables = self.check_fault(table_records(self.pages(), &self.state().catalog))?;
+        for (_, record) in &mut tables {
+            *record = record.clone().with_order(&self.env().opened.key_orders);
+        }
+        Ok(tables)
     }
 
     /// Returns `found`, unless the kernel could not serve an access that led to it. Adds the path

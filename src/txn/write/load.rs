@@ -3,7 +3,7 @@
 //! Floor: txn. As long as entries come in order, after the last one of the table, the load builds
 //! full leaves of them and collects nothing. From the first entry on that is out of order, the load
 //! collects entries in memory. When memory is full, it sorts them and puts them into the tree leaf
-//! by leaf. A thread writes finished pages by `pwrite` while others are built, and starts their
+//! by leaf. (If the table is not in bytewise order, it puts each entry at once.) A thread writes finished pages by `pwrite` while others are built, and starts their
 //! write-back early.
 //!
 //! Invariants:
@@ -87,6 +87,7 @@ impl RunningTxn {
             return self.check_usable();
         }
         tree::check_sizes(key, value.len())?;
+        tree::check_inline_key(self.pages(), self.root(load.at), key)?;
         let taken = self.take_entry(load, key, value);
         if taken.is_ok() {
             load.count += 1;
@@ -112,11 +113,18 @@ impl RunningTxn {
             false => tree::store(pages, root.tree, value)?,
         };
         if let Way::Building(bulk) = &mut load.way {
-            if bulk.is_after_all(pages, key)? {
+            if bulk.is_after_all(Tree::new(pages, root), key)? {
                 return bulk.push(TreeMut::new(pages, root), key, value);
             }
             bulk.finish(TreeMut::new(pages, root))?;
             load.way = Way::Collecting;
+            // Entries in an order of the caller's are put one by one, into pages that were written.
+            if !root.order.is_bytewise() {
+                pages.end_writing()?;
+            }
+        }
+        if !root.order.is_bytewise() {
+            return TreeMut::new(pages, root).put_value(key, value).map(drop);
         }
         load.run.push(key, value)?;
         if load.run.memory_bytes() >= load.memory_bytes {

@@ -81,6 +81,7 @@ impl TableChange<'_> {
         let page_size = self.env().page_size;
         self.run(|running, at| running.check_table(at))?;
         tree::check_sizes(key, usize::try_from(len).unwrap_or(usize::MAX))?;
+        self.run(|running, at| tree::check_inline_key(running.pages(), running.root(at), key))?;
         if len <= limits::max_inline_value_bytes(page_size) as u64 {
             let mut value = vec![0; len as usize];
             from.read_exact(&mut value).map_err(|e| reading_error(self.env(), e))?;
@@ -149,6 +150,7 @@ impl RunningTxn {
         self.check_table(at)?;
         let page_size = self.env().page_size;
         tree::check_sizes(key, len)?;
+        tree::check_inline_key(self.pages(), self.root(at), key)?;
         if len <= limits::max_inline_value_bytes(page_size) {
             return Ok(ReservedValue::Short(vec![0; len]));
         }
@@ -160,7 +162,7 @@ impl RunningTxn {
         let taken = pages.alloc_owned(count).map(|mut extent| {
             // The pages may hold bytes of another table or of a deleted value. The caller must not
             // see these bytes, and they must not stay in the parts that the caller does not write.
-            let stamp = PageStamp { id: extent.id(), tree, txn };
+            let stamp = PageStamp::new(extent.id(), tree, txn);
             extent.bytes_mut().fill(0);
             overflow::begin(extent.bytes_mut(), page_size, stamp);
             extent

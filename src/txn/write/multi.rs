@@ -164,8 +164,9 @@ impl RunningTxn {
 
     fn take_pair(&mut self, load: &mut PairsLoad, key: &[u8], value: &[u8]) -> Result<()> {
         if let Some(bulk) = load.bulk.as_mut() {
+            let root = &self.tables[load.at].record.root;
             let pages = &writer_of(&mut self.writer).pages;
-            if bulk.takes(pages, key, value)? {
+            if bulk.takes(Tree::new(pages, root), key, value)? {
                 self.ensure(key.len())?;
                 let root = &mut self.tables[load.at].record.root;
                 bulk.push(TreeMut::new(&mut writer_of(&mut self.writer).pages, root), key, value)?;

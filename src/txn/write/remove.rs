@@ -31,7 +31,7 @@ impl RunningTxn {
         let Writer { pages, cache, .. } = writer_of(&mut self.writer);
         let tree = TreeMut::new(pages, &mut table.record.root);
         let mut ensure = |pages: &mut _| env.ensure(pages, cache, basis, 1);
-        let removed = tree.remove_range(low.unwrap_or_default(), high, &mut ensure);
+        let removed = tree.remove_range(low, high, &mut ensure);
         if !matches!(removed, Ok(0)) {
             table.note_change();
             if let Some((record, number)) = self.recorded(at).filter(|_| removed.is_ok()) {

@@ -37,7 +37,7 @@ impl RunningTxn {
             }
             None => {
                 self.absent.get(name).map_or(Ok(()), |handles| handles.check_unused())?;
-                self.new_record(spec)?
+                self.new_record(name, spec)?
             }
         };
         let at = self.tables.add(name, record, changed, self.pages().lease());
@@ -78,22 +78,30 @@ impl RunningTxn {
         let found = Tree::new(self.pages(), &self.catalog)
             .get(name.as_bytes())
             .and_then(|bytes| bytes.map(TableRecord::decode).transpose());
-        let record = self.note(None, found)?;
+        let record = self.note(None, found)?.map(|record| record.with_order(&self.env.opened.key_orders));
         if let Some(record) = &record {
             record.known_flags(name)?;
         }
         Ok(record)
     }
 
-    fn new_record(&mut self, spec: TableSpec<'_>) -> Result<TableRecord> {
+    fn new_record(&mut self, name: &str, spec: TableSpec<'_>) -> Result<TableRecord> {
         let (key_codec, value_codec) = spec.codecs.codecs_of_new();
+        let order = self.env.opened.key_orders.find(spec.flags, spec.key_order);
         let record = TableRecord {
             flags: spec.flags,
-            root: TreeRoot { shape: flags::shape(spec.flags), ..TreeRoot::empty(self.next_tree) },
+            root: TreeRoot { shape: flags::shape(spec.flags), order, ..TreeRoot::empty(self.next_tree) },
             key_codec: key_codec.to_string(),
             value_codec: value_codec.to_string(),
             key_order: spec.key_order.to_string(),
         };
+        if record.root.shape.is_multi() && !order.is_bytewise() {
+            return Err(Error::usage(format!(
+                "table '{name}' was to be made as a multimap table with another key order; multimap tables have keys in \
+                 bytewise order"
+            )));
+        }
+        record.check_order(name)?;
         let (width, most) = (record.root.shape.width(), limits::max_inline_key_bytes(self.env.page_size));
         if width.is_some_and(|width| width > most) {
             let (what, len) = ("value of a multimap table", width.unwrap_or(0) as u64);
@@ -123,6 +131,9 @@ impl RunningTxn {
         self.check_usable()?;
         let listed = snapshot::table_records(self.pages(), &self.catalog);
         let mut tables: BTreeMap<String, TableRecord> = self.note(None, listed)?.into_iter().collect();
+        for record in tables.values_mut() {
+            *record = record.clone().with_order(&self.env.opened.key_orders);
+        }
         tables.extend(self.tables.iter().map(|open| (open.name().to_string(), open.record.clone())));
         Ok(tables.into_iter().collect())
     }

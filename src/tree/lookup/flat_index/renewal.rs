@@ -40,7 +40,7 @@ impl FlatIndex {
     pub(crate) fn renew<P: PageRead>(&self, tree: Tree<'_, P>, pages_max: usize) -> Result<Option<FlatIndex>> {
         let Tree { pages, root } = tree;
         let above = self.level + 1;
-        if tree.is_empty() || self.sources.is_empty() {
+        if tree.is_empty() || self.sources.is_empty() || !root.order.is_bytewise() {
             return Ok(None);
         }
         let height = height_of(root)?;

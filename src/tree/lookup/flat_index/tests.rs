@@ -34,13 +34,8 @@ fn tree_of(separators: &[Vec<u8>], fan_out: usize) -> (VecPages, TreeRoot) {
             loop {
                 let mut children = rest[..take].to_vec();
                 let first = std::mem::take(&mut children[0].sep);
-                if branch::build(
-                    pages.page_mut(id).unwrap(),
-                    PageStamp { id, tree: TreeId(16), txn },
-                    height,
-                    &children,
-                )
-                .unwrap()
+                if branch::build(pages.page_mut(id).unwrap(), PageStamp::new(id, TreeId(16), txn), height, &children)
+                    .unwrap()
                 {
                     above.push(Child { sep: first, ptr: PagePtr { id, crc: 0 } });
                     break;
@@ -71,7 +66,7 @@ fn check(pages: &VecPages, root: &TreeRoot, flat_index: &FlatIndex, key: &[u8]) 
     let Some((found, level)) = answers[0] else { return false };
     let mut ptr = root.ptr;
     for level in (level + 1..usize::from(root.height)).rev() {
-        ptr = child_checked(pages, ptr, level, key).unwrap();
+        ptr = child_checked(Tree::new(pages, root), ptr, level, key).unwrap();
     }
     assert_eq!(found, ptr, "{key:?}");
     true
