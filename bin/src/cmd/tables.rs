@@ -4,7 +4,7 @@
 use std::ops::Bound;
 use std::path::Path;
 
-use mapleaf::{Db, TableInfo, MAX_KEY_BYTES};
+use mapleaf::{Db, KeyOrder, TableInfo, MAX_KEY_BYTES};
 use serde_json::{json, Value};
 
 use crate::cmd::args::{Accepted, Answer, CreatedFile, ExistingFile};
@@ -33,6 +33,7 @@ Examples:
   kvctl tables create app.mapleaf born --key str --value u64
   kvctl tables create app.mapleaf edges --key '(u64,u64)' --value '()'
   kvctl tables create app.mapleaf tags --multimap --key str --value u64
+  kvctl tables create app.mapleaf scores --descending --key u64 --value str
 
 TYPE is a built-in codec: str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], uuid, timestamp, datetime,
 date, time, duration, tuples such as (str,u64), Option, Vec and Reverse such as Option<u64>, and () and json<any> for
@@ -96,6 +97,9 @@ struct Create {
     /// Create a multimap table: several values for each key, in order
     #[arg(long)]
     multimap: bool,
+    /// Keep the keys in descending order
+    #[arg(long, conflicts_with = "multimap")]
+    descending: bool,
 }
 
 #[derive(clap::Args, Debug)]
@@ -157,12 +161,13 @@ impl Create {
         let create = || -> mapleaf::Result<()> {
             let txn = db.begin_write()?;
             let (key, value) = (name(&self.key), name(&self.value));
+            let order = if self.descending { KeyOrder::Descending } else { KeyOrder::Bytewise };
             match self.multimap {
                 true => {
                     let fixed_bytes = self.value.as_ref().and_then(Type::fixed_bytes).filter(|&bytes| bytes > 0);
                     drop(txn.create_multi_table(&self.name, &key, &value, fixed_bytes)?);
                 }
-                false => drop(txn.create_table(&self.name, &key, &value)?),
+                false => drop(txn.create_table_in_order(&self.name, &key, &value, &order)?),
             }
             txn.commit()
         };
@@ -276,6 +281,15 @@ fn write_line(table: &TableInfo, line: &mut Vec<u8>) {
     line.push(b'\n');
 }
 
+/// The name of the order of the keys: that of a comparison, or `bytewise` or `descending`.
+fn order_of(table: &TableInfo) -> &str {
+    match &table.key_order {
+        KeyOrder::Named(name) => name,
+        KeyOrder::Descending => "descending",
+        _ => "bytewise",
+    }
+}
+
 fn json_of(table: &TableInfo) -> Value {
     json!({
         "name": table.name,
@@ -285,5 +299,6 @@ fn json_of(table: &TableInfo) -> Value {
         "value_codec": table.value_codec,
         "tree_id": table.tree_id,
         "multimap": table.is_multimap,
+        "key_order": order_of(table),
     })
 }

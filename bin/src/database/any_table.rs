@@ -5,7 +5,7 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use mapleaf::{MultiTableMut, ReadMultiTable, ReadTable, ReadTxn, Result, TableMut, WriteTxn};
+use mapleaf::{KeyOrder, MultiTableMut, ReadMultiTable, ReadTable, ReadTxn, Result, TableMut, WriteTxn};
 
 use crate::exit::Failure;
 
@@ -17,29 +17,33 @@ pub(crate) type Entries<'a> = Box<dyn DoubleEndedIterator<Item = Result<(&'a [u8
 /// A table to read.
 pub(crate) enum AnyTable {
     Plain(ReadTable<Bytes, Bytes>),
+    /// A plain table with keys in descending order.
+    Descending(ReadTable<Bytes, Bytes>),
     Multi(ReadMultiTable<Bytes, Bytes>),
 }
 
 impl AnyTable {
     pub(crate) fn open(txn: &ReadTxn, name: &str) -> Result<AnyTable> {
-        match txn.table_info(name)?.is_some_and(|info| info.is_multimap) {
-            true => txn.multi_bytes_table(name).map(AnyTable::Multi),
-            false => txn.bytes_table(name).map(AnyTable::Plain),
+        match txn.table_info(name)? {
+            Some(info) if info.is_multimap => txn.multi_bytes_table(name).map(AnyTable::Multi),
+            Some(info) if info.key_order == KeyOrder::Descending => txn.bytes_table(name).map(AnyTable::Descending),
+            _ => txn.bytes_table(name).map(AnyTable::Plain),
         }
     }
 
     /// Number of entries.
     pub(crate) fn len(&self) -> u64 {
         match self {
-            AnyTable::Plain(table) => table.len(),
+            AnyTable::Plain(table) | AnyTable::Descending(table) => table.len(),
             AnyTable::Multi(table) => table.len(),
         }
     }
 
-    /// The entries whose keys lie in a range.
+    /// The entries whose keys lie in a range, in the order of the table.
     pub(crate) fn range<'a>(&'a self, bounds: (Bound<&'a [u8]>, Bound<&'a [u8]>)) -> Result<Entries<'a>> {
         Ok(match self {
             AnyTable::Plain(table) => Box::new(table.range(bounds)?),
+            AnyTable::Descending(table) => Box::new(table.range((bounds.1, bounds.0))?),
             AnyTable::Multi(table) => Box::new(table.range(bounds)?),
         })
     }
@@ -59,7 +63,7 @@ impl AnyTable {
     /// The values of a key: at most one, except in a multimap.
     pub(crate) fn values(&self, key: &[u8]) -> Result<Vec<&[u8]>> {
         match self {
-            AnyTable::Plain(table) => Ok(table.get(key)?.into_iter().collect()),
+            AnyTable::Plain(table) | AnyTable::Descending(table) => Ok(table.get(key)?.into_iter().collect()),
             AnyTable::Multi(table) => table.values(key)?.collect(),
         }
     }
@@ -83,21 +87,24 @@ pub(crate) fn plain_to_write<'t>(
 /// A table to change.
 pub(crate) enum AnyTableMut<'t> {
     Plain(TableMut<'t, Bytes, Bytes>),
+    /// A plain table with keys in descending order.
+    Descending(TableMut<'t, Bytes, Bytes>),
     Multi(MultiTableMut<'t, Bytes, Bytes>),
 }
 
 impl AnyTableMut<'_> {
     /// Opens a table, or makes a plain one.
     pub(crate) fn open<'t>(txn: &'t WriteTxn, name: &str) -> Result<AnyTableMut<'t>> {
-        match txn.table_info(name)?.is_some_and(|info| info.is_multimap) {
-            true => txn.multi_bytes_table(name).map(AnyTableMut::Multi),
-            false => txn.bytes_table(name).map(AnyTableMut::Plain),
+        match txn.table_info(name)? {
+            Some(info) if info.is_multimap => txn.multi_bytes_table(name).map(AnyTableMut::Multi),
+            Some(info) if info.key_order == KeyOrder::Descending => txn.bytes_table(name).map(AnyTableMut::Descending),
+            _ => txn.bytes_table(name).map(AnyTableMut::Plain),
         }
     }
 
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         match self {
-            AnyTableMut::Plain(table) => table.put(key, value).map(drop),
+            AnyTableMut::Plain(table) | AnyTableMut::Descending(table) => table.put(key, value).map(drop),
             AnyTableMut::Multi(table) => table.insert(key, value).map(drop),
         }
     }
@@ -109,8 +116,10 @@ impl AnyTableMut<'_> {
     /// Whether a key has a value; without one, whether the table has the key.
     pub(crate) fn has(&self, key: &[u8], value: Option<&[u8]>) -> Result<bool> {
         match (self, value) {
-            (AnyTableMut::Plain(table), Some(value)) => Ok(table.get(key)? == Some(value)),
-            (AnyTableMut::Plain(table), None) => table.contains_key(key),
+            (AnyTableMut::Plain(table) | AnyTableMut::Descending(table), Some(value)) => {
+                Ok(table.get(key)? == Some(value))
+            }
+            (AnyTableMut::Plain(table) | AnyTableMut::Descending(table), None) => table.contains_key(key),
             (AnyTableMut::Multi(table), Some(value)) => table.contains(key, value),
             (AnyTableMut::Multi(table), None) => table.contains_key(key),
         }
@@ -119,7 +128,7 @@ impl AnyTableMut<'_> {
     /// Deletes a key. Returns the number of entries that it had.
     pub(crate) fn delete(&mut self, key: &[u8]) -> Result<u64> {
         match self {
-            AnyTableMut::Plain(table) => table.delete(key).map(u64::from),
+            AnyTableMut::Plain(table) | AnyTableMut::Descending(table) => table.delete(key).map(u64::from),
             AnyTableMut::Multi(table) => table.remove_all(key),
         }
     }
@@ -127,7 +136,7 @@ impl AnyTableMut<'_> {
     /// Deletes one value of a key of a multimap. `None` for other tables, which have one value.
     pub(crate) fn delete_value(&mut self, key: &[u8], value: &[u8]) -> Result<Option<bool>> {
         match self {
-            AnyTableMut::Plain(_) => Ok(None),
+            AnyTableMut::Plain(_) | AnyTableMut::Descending(_) => Ok(None),
             AnyTableMut::Multi(table) => table.remove(key, value).map(Some),
         }
     }
@@ -136,6 +145,7 @@ impl AnyTableMut<'_> {
     pub(crate) fn delete_range(&mut self, bounds: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<u64> {
         match self {
             AnyTableMut::Plain(table) => table.remove_range(bounds),
+            AnyTableMut::Descending(table) => table.remove_range((bounds.1, bounds.0)),
             AnyTableMut::Multi(table) => table.remove_range(bounds),
         }
     }

@@ -6,7 +6,7 @@
 //! Failure: usage errors, if a declaration has other types than the existing table, or if the input
 //! declares a second table and `-t` is given.
 
-use mapleaf::WriteTxn;
+use mapleaf::{KeyOrder, WriteTxn};
 
 use crate::exit::Failure;
 use crate::format::rows::TableDeclaration;
@@ -56,12 +56,13 @@ impl Targets {
     /// Creates the declared tables. Fails with `Usage` if one of them exists with other types.
     pub(crate) fn create(&mut self, txn: &mut WriteTxn) -> mapleaf::Result<()> {
         for declared in self.pending.drain(..) {
-            let TableDeclaration { table, key, value, multimap } = declared;
+            let TableDeclaration { table, key, value, multimap, is_descending } = declared;
+            let order = if is_descending { KeyOrder::Descending } else { KeyOrder::Bytewise };
             match multimap {
                 Some(bytes) => {
                     drop(txn.create_multi_table(&table, &key, &value, Some(bytes).filter(|&bytes| bytes > 0))?)
                 }
-                None => drop(txn.create_table(&table, &key, &value)?),
+                None => drop(txn.create_table_in_order(&table, &key, &value, &order)?),
             }
         }
         Ok(())
@@ -83,7 +84,13 @@ mod tests {
     use super::*;
 
     fn declared(table: &str) -> TableDeclaration {
-        TableDeclaration { table: table.into(), key: "str".into(), value: String::new(), multimap: None }
+        TableDeclaration {
+            table: table.into(),
+            key: "str".into(),
+            value: String::new(),
+            multimap: None,
+            is_descending: false,
+        }
     }
 
     #[test]

@@ -44,10 +44,11 @@ pub(crate) fn write_key(key: Field<'_>, line: &mut Vec<u8>) -> io::Result<()> {
 
 /// Appends the declaration of a table.
 pub(crate) fn write_declaration(declared: &TableDeclaration, line: &mut Vec<u8>) {
-    let TableDeclaration { table, key, value, multimap } = declared;
+    let TableDeclaration { table, key, value, multimap, is_descending } = declared;
     let declared = [("table", table), ("key_codec", key), ("value_codec", value)];
     let mut fields = declared.map(|(name, text)| format!("\"{name}\": {}", Value::from(text.as_str()))).to_vec();
     fields.extend(multimap.map(|bytes| format!("\"multimap\": {bytes}")));
+    fields.extend(is_descending.then(|| "\"descending\": true".to_string()));
     line.extend(format!("{{{}}}\n", fields.join(", ")).into_bytes());
 }
 
@@ -94,6 +95,8 @@ struct Record {
     value_codec: Option<String>,
     /// Of a multimap table, the bytes of each value, or 0 if values have any size.
     multimap: Option<usize>,
+    /// Whether the keys of a table are in descending order.
+    descending: Option<bool>,
 }
 
 /// Reads rows from a stream.
@@ -160,7 +163,11 @@ fn parse_declaration(record: Record) -> Result<TableDeclaration, String> {
     if record.key.is_some() || record.key_b64.is_some() || record.value.is_some() || record.value_b64.is_some() {
         return Err("both the declaration of a table and a row".to_string());
     }
-    Ok(TableDeclaration { table, key, value, multimap: record.multimap })
+    let is_descending = record.descending.unwrap_or(false);
+    if is_descending && record.multimap.is_some() {
+        return Err("a multimap table has no descending keys".to_string());
+    }
+    Ok(TableDeclaration { table, key, value, multimap: record.multimap, is_descending })
 }
 
 fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<OwnedField, String> {
@@ -234,8 +241,13 @@ mod tests {
     #[test]
     fn declarations_and_stored_bytes_read_back() {
         let mut text = Vec::new();
-        let declared =
-            TableDeclaration { table: "t \"".into(), key: "str".into(), value: "(u8,str)".into(), multimap: Some(8) };
+        let declared = TableDeclaration {
+            table: "t \"".into(),
+            key: "str".into(),
+            value: "(u8,str)".into(),
+            multimap: Some(8),
+            is_descending: false,
+        };
         write_declaration(&declared, &mut text);
         write_row(None, Field::Stored(b"k"), Field::Text(b"v"), &mut text).unwrap();
         let expected = "{\"table\": \"t \\\"\", \"key_codec\": \"str\", \"value_codec\": \"(u8,str)\", \

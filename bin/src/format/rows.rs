@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use mapleaf::TableInfo;
+use mapleaf::{KeyOrder, TableInfo};
 
 use crate::exit::{Exit, Failure};
 use crate::format::columns::Field;
@@ -31,6 +31,8 @@ pub(crate) struct TableDeclaration {
     pub(crate) value: String,
     /// Of a multimap table, the bytes of each value, or 0 if values have any size.
     pub(crate) multimap: Option<usize>,
+    /// Whether the keys are in descending order.
+    pub(crate) is_descending: bool,
 }
 
 impl TableDeclaration {
@@ -41,6 +43,7 @@ impl TableDeclaration {
             key: table.key_codec.clone(),
             value: table.value_codec.clone(),
             multimap: table.is_multimap.then(|| table.value_bytes.unwrap_or(0)),
+            is_descending: table.key_order == KeyOrder::Descending,
         }
     }
 }

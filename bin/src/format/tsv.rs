@@ -7,7 +7,8 @@
 //!
 //! A field that starts with `\!` holds stored bytes, not text of a type. A comment that starts with
 //! `# mapleaf-table` declares a table: its name, key codec and value codec follow, each after a
-//! tab; of a multimap table also `multimap=` and the bytes of each value.
+//! tab; of a multimap table also `multimap=` and the bytes of each value, and of a table with keys
+//! in descending order also `descending`.
 //!
 //! The reader holds one line at a time, and undoes its escapes in place: an escape is never shorter
 //! than its byte.
@@ -33,6 +34,9 @@ const DECLARATION_MARK: &[u8] = b"# mapleaf-table\t";
 /// Begins the fourth field of the declaration of a multimap table; the bytes of each value follow,
 /// 0 if values have any size.
 const MULTIMAP_MARK: &str = "multimap=";
+
+/// The fourth field of the declaration of a table with keys in descending order.
+const DESCENDING_MARK: &str = "descending";
 
 /// Appends bytes, with tabs, line ends and backslashes escaped.
 pub(crate) fn escape(bytes: &[u8], line: &mut Vec<u8>) {
@@ -98,7 +102,7 @@ pub(crate) fn write_row(key: Field<'_>, value: Field<'_>, line: &mut Vec<u8>) {
 /// Appends the declaration of a table.
 pub(crate) fn write_declaration(declared: &TableDeclaration, line: &mut Vec<u8>) {
     line.extend_from_slice(DECLARATION_MARK);
-    let TableDeclaration { table, key, value, multimap } = declared;
+    let TableDeclaration { table, key, value, multimap, is_descending } = declared;
     for (at, field) in [table, key, value].into_iter().enumerate() {
         if at > 0 {
             line.push(b'\t');
@@ -107,6 +111,9 @@ pub(crate) fn write_declaration(declared: &TableDeclaration, line: &mut Vec<u8>)
     }
     if let Some(bytes) = multimap {
         line.extend(format!("\t{MULTIMAP_MARK}{bytes}").into_bytes());
+    }
+    if *is_descending {
+        line.extend(format!("\t{DESCENDING_MARK}").into_bytes());
     }
     line.push(b'\n');
 }
@@ -222,18 +229,20 @@ fn parse_declaration(fields: &[u8]) -> Result<TableDeclaration, String> {
     };
     let fields: Result<Vec<String>, String> = fields.split(|&byte| byte == b'\t').map(text).collect();
     let mut fields = fields.map_err(|what| format!("{what} in a '# mapleaf-table' line"))?;
+    let is_descending = fields.len() == 4 && fields[3] == DESCENDING_MARK;
+    fields.truncate(if is_descending { 3 } else { fields.len() });
     let multimap = match fields.get(3).map(|field| field.strip_prefix(MULTIMAP_MARK).map(str::parse)) {
         None => None,
         Some(Some(Ok(bytes))) => Some(bytes),
         Some(_) => {
             let what =
-                format!("the fourth field of a '# mapleaf-table' line is '{MULTIMAP_MARK}' and a number of bytes");
+                format!("the fourth field of a '# mapleaf-table' line is '{MULTIMAP_MARK}' and a number of bytes, or '{DESCENDING_MARK}'");
             return Err(what);
         }
     };
     fields.truncate(if multimap.is_some() && fields.len() == 4 { 3 } else { fields.len() });
     match <[String; 3]>::try_from(fields) {
-        Ok([table, key, value]) => Ok(TableDeclaration { table, key, value, multimap }),
+        Ok([table, key, value]) => Ok(TableDeclaration { table, key, value, multimap, is_descending }),
         Err(_) => Err("a '# mapleaf-table' line needs a name and two codecs, each after a tab".to_string()),
     }
 }
@@ -344,8 +353,13 @@ mod tests {
     #[test]
     fn declarations_and_stored_bytes_read_back() {
         let mut text = b"# mapleaf-tables are tables\n".to_vec();
-        let declared =
-            TableDeclaration { table: "a\tb\n".into(), key: String::new(), value: "(u8,str)".into(), multimap: None };
+        let declared = TableDeclaration {
+            table: "a\tb\n".into(),
+            key: String::new(),
+            value: "(u8,str)".into(),
+            multimap: None,
+            is_descending: false,
+        };
         write_declaration(&declared, &mut text);
         write_row(Field::Stored(b"#\t!"), Field::Text(b"!"), &mut text);
         assert_eq!(text, b"# mapleaf-tables are tables\n# mapleaf-table\ta\\tb\\n\t\t(u8,str)\n\\!#\\t!\t!\n");
@@ -358,10 +372,22 @@ mod tests {
     }
 
     #[test]
+    fn declarations_of_descending_tables_read_back() {
+        let [table, key, value] = ["t", "str", ""].map(str::to_string);
+        let declared = TableDeclaration { table, key, value, multimap: None, is_descending: true };
+        let mut text = Vec::new();
+        write_declaration(&declared, &mut text);
+        assert_eq!(text, b"# mapleaf-table\tt\tstr\t\tdescending\n");
+        let mut reader = Reader::new(&text[..], 1 << 20);
+        assert!(reader.advance().unwrap());
+        assert_eq!(reader.declared(), Some(&declared));
+    }
+
+    #[test]
     fn declarations_of_multimaps_read_back_and_others_are_malformed() {
         for bytes in [0, 8, 1000] {
             let [table, key, value] = ["t", "str", "u64"].map(str::to_string);
-            let declared = TableDeclaration { table, key, value, multimap: Some(bytes) };
+            let declared = TableDeclaration { table, key, value, multimap: Some(bytes), is_descending: false };
             let mut text = Vec::new();
             write_declaration(&declared, &mut text);
             assert_eq!(text, format!("# mapleaf-table\tt\tstr\tu64\tmultimap={bytes}\n").into_bytes());
