@@ -100,3 +100,85 @@ impl Branch<'_> {
         Ok(order.compare(separator, key))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::branch::{self, Child};
+    use crate::page::header::PageStamp;
+    use crate::page::key::NoLongKeys;
+    use crate::page::layout::FLAGS;
+    use crate::page::leaf::{self, LeafMut, LeafValue};
+    use crate::page::tests::{ptr, ID, STAMP};
+
+    fn by_length(a: &[u8], b: &[u8]) -> Ordering {
+        a.len().cmp(&b.len()).then_with(|| b.cmp(a))
+    }
+
+    const ORDERS: [Order; 2] = [Order::Descending, Order::Named(by_length)];
+
+    fn keys(order: Order) -> Vec<Vec<u8>> {
+        let mut keys: Vec<Vec<u8>> = (0..60u8).map(|at| vec![b'p'; 1 + usize::from(at % 7)]).collect();
+        keys.iter_mut().zip(0u8..).for_each(|(key, at)| key.extend([at / 9, at % 9]));
+        keys.push(vec![b'q'; 300]);
+        keys.sort_by(|a, b| order.compare(a, b));
+        keys
+    }
+
+    #[test]
+    fn leaves_of_any_order_agree_with_a_sorted_list_and_have_no_prefix() {
+        for order in ORDERS {
+            let (keys, stamp) = (keys(order), PageStamp { order, ..STAMP });
+            let (mut built, mut filled) = (vec![0; 4096], vec![0; 4096]);
+            let stored: Vec<_> = keys.iter().step_by(2).collect();
+            let entries = stored.iter().map(|key| (key.as_slice(), LeafValue::Inline(b"v")));
+            assert_eq!(leaf::build(&mut built, stamp, entries), Ok(true));
+            let mut leaf = LeafMut::init(&mut filled, stamp);
+            for key in stored.iter().rev() {
+                let (at, found) = leaf.as_leaf().lower_bound_in(order, &NoLongKeys, key).unwrap();
+                assert!(!found && leaf.insert(at, *key, LeafValue::Inline(b"v")).unwrap());
+            }
+            for page in [&built, &filled] {
+                let leaf = Leaf::parse(page, ID).unwrap();
+                assert_eq!((leaf.prefix_bytes(), leaf.verify_in(order)), (0, Ok(())));
+                assert_eq!(leaf.verify_in(Order::Bytewise).unwrap_err().field, "key order in the page flags");
+                for key in &keys {
+                    let expected = stored.binary_search_by(|at| order.compare(at, key));
+                    assert_eq!(leaf.find_in(order, &NoLongKeys, key), Ok(expected.ok()));
+                    let bound = expected.map_or_else(|at| (at, false), |at| (at, true));
+                    assert_eq!(leaf.lower_bound_in(order, &NoLongKeys, key), Ok(bound));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn branches_of_any_order_lead_to_the_child_of_a_key() {
+        for order in ORDERS {
+            let (keys, stamp) = (keys(order), PageStamp { order, ..STAMP });
+            let stored: Vec<_> = keys.iter().step_by(2).collect();
+            let child = |(at, key): (usize, &&Vec<u8>)| Child { sep: key.as_slice().into(), ptr: ptr(2 + at as u64) };
+            let children: Vec<Child> = stored.iter().enumerate().map(child).collect();
+            let mut page = vec![0; 4096];
+            assert_eq!(branch::build(&mut page, stamp, 1, &children), Ok(true));
+            let branch = Branch::parse(&page, ID).unwrap();
+            assert_eq!((branch.prefix().len(), branch.verify_in(order)), (0, Ok(())));
+            for key in &keys {
+                let before = stored.iter().skip(1).filter(|sep| order.compare(sep, key).is_le()).count();
+                assert_eq!(branch.find_in(order, &NoLongKeys, key), Ok(before));
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_has_an_order_that_exists_or_long_keys_and_not_both() {
+        let mut page = vec![0; 4096];
+        LeafMut::init(&mut page, STAMP);
+        let valid = |flags: u16| {
+            let mut page = page.clone();
+            page[FLAGS..FLAGS + 2].copy_from_slice(&flags.to_le_bytes());
+            Leaf::parse(&page, ID).is_ok()
+        };
+        assert_eq!((0..=u16::MAX).filter(|&flags| valid(flags)).collect::<Vec<_>>(), [0, 2, 6, 8]);
+    }
+}
