@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn records_round_trip_and_every_truncation_is_refused() {
-        let named = TableRecord { flags: flags::NAMED_ORDER, key_order: "acme".into(), ..record() };
+        let ordered = TreeRoot { order: flags::order(flags::NAMED_ORDER), ..record().root };
+        let named = TableRecord { flags: flags::NAMED_ORDER, key_order: "acme".into(), root: ordered, ..record() };
         let root = |shape| TreeRoot { shape, pairs: 1 << 40, ..record().root };
         let multi = TableRecord { flags: 9, root: root(Shape::Variable), ..record() };
         let fixed = TableRecord { flags: 8 << 16 | 1, root: root(Shape::Fixed(8)), ..record() };

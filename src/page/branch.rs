@@ -362,8 +362,8 @@ impl<'a> Branch<'a> {
         self.verify_in(Order::Bytewise)
     }
 
-    /// Like [`Branch::verify`], for a branch of a tree of this order. If the order is not known, the
-    /// separators are not compared.
+    /// Like [`Branch::verify`], for a branch of a tree of this order. If the order is not known,
+    /// the separators are not compared.
     pub(crate) fn verify_in(&self, order: Order) -> Result<(), DecodeError> {
         check_page_order(self.page, self.id, order)?;
         if !order.is_bytewise() && self.prefix_bytes > 0 {

@@ -170,6 +170,38 @@ mod tests {
         }
     }
 
+    /// Every byte of a leaf and of a branch set to three wrong values: a search does not panic.
+    #[test]
+    fn no_wrong_byte_makes_a_search_panic() {
+        for order in ORDERS {
+            let (keys, stamp) = (keys(order), PageStamp { order, ..STAMP });
+            let child = |(at, key): (usize, &Vec<u8>)| Child { sep: key.as_slice().into(), ptr: ptr(2 + at as u64) };
+            let children: Vec<Child> = keys.iter().enumerate().map(child).collect();
+            let (mut leaf, mut branch) = (vec![0; 4096], vec![0; 4096]);
+            let entries = keys.iter().map(|key| (key.as_slice(), LeafValue::Inline(b"v")));
+            assert_eq!(leaf::build(&mut leaf, stamp, entries), Ok(true));
+            assert_eq!(branch::build(&mut branch, stamp, 1, &children), Ok(true));
+            let mut refused = 0;
+            for at in 0..4096 {
+                for flip in [1, 0x80, 0xff] {
+                    let (mut leaf, mut branch) = (leaf.clone(), branch.clone());
+                    (leaf[at], branch[at]) = (leaf[at] ^ flip, branch[at] ^ flip);
+                    let key = &keys[at % keys.len()];
+                    let of_leaf = Leaf::parse(&leaf, ID).and_then(|leaf| {
+                        leaf.verify_in(order).and_then(|()| leaf.lower_bound_in(order, &NoLongKeys, key)).map(drop)?;
+                        leaf.find_in(order, &NoLongKeys, key)
+                    });
+                    let of_branch = Branch::parse(&branch, ID).and_then(|branch| {
+                        drop(branch.verify_in(order));
+                        branch.find_in(order, &NoLongKeys, key)
+                    });
+                    refused += u32::from(of_leaf.is_err()) + u32::from(of_branch.is_err());
+                }
+            }
+            assert!(refused > 100, "{refused}");
+        }
+    }
+
     #[test]
     fn a_page_has_an_order_that_exists_or_long_keys_and_not_both() {
         let mut page = vec![0; 4096];

@@ -42,8 +42,8 @@ impl ByteBounds {
         self.high.as_ref().map(Vec::as_slice)
     }
 
-    /// Like [`ByteBounds::into_half_open`], in a tree of any order: where a bound has to lie after a
-    /// key, takes the next key of the tree. `None`: the range has no entry.
+    /// Like [`ByteBounds::into_half_open`], in a tree of any order: where a bound has to lie after
+    /// a key, takes the next key of the tree. `None`: the range has no entry.
     pub(crate) fn half_open_in<P: PageRead>(self, tree: Tree<'_, P>) -> Result<Option<HalfOpen>> {
         if tree.root.order.is_bytewise() {
             return Ok(Some(self.into_half_open()));

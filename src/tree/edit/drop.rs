@@ -14,8 +14,8 @@
 //!
 //! Invariants:
 //!   DROP-1  keys ascend strictly from leaf to leaf, of those that are read. So where pointers of a
-//!       damaged tree lead to one page, the walk stops before it frees anything twice. (Of a tree whose
-//!       keys are not in bytewise order, no leaf is read twice.)
+//!       damaged tree lead to one page, the walk stops before it frees anything twice. (Of a tree
+//!       whose keys are not in bytewise order, no leaf is read twice.)
 //!   DROP-2  pages are freed only after the walk has read them for the last time.
 //!
 //! Failure: damage stops the walk with `Error::Corrupt`. The caller aborts the transaction, so that

@@ -32,8 +32,9 @@ enum Step {
 }
 
 impl<P: PageWrite> TreeMut<'_, P> {
-    /// Removes the entries from `low` on, or from the first one, and below `high`. Returns how many it removed; in a
-    /// multimap, of how many keys. Calls `ensure` before each step, to make pages usable.
+    /// Removes the entries from `low` on, or from the first one, and below `high`. Returns how many
+    /// it removed; in a multimap, of how many keys. Calls `ensure` before each step, to make pages
+    /// usable.
     pub(crate) fn remove_range(
         mut self,
         low: Option<&[u8]>,

@@ -50,7 +50,8 @@ pub(crate) enum Sifted<'a> {
 /// A pass over the entries from a low key on and below a high key.
 pub(crate) struct Sift {
     high: Option<Vec<u8>>,
-    /// The key from which on entries are still to be judged; after it if `after` is set. `None`: all.
+    /// The key from which on entries are still to be judged; after it if `after` is set. `None`:
+    /// all.
     from: Option<Vec<u8>>,
     after: bool,
     /// The way to the current leaf, if `is_placed`.

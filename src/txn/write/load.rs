@@ -3,8 +3,8 @@
 //! Floor: txn. As long as entries come in order, after the last one of the table, the load builds
 //! full leaves of them and collects nothing. From the first entry on that is out of order, the load
 //! collects entries in memory. When memory is full, it sorts them and puts them into the tree leaf
-//! by leaf. (If the table is not in bytewise order, it puts each entry at once.) A thread writes finished pages by `pwrite` while others are built, and starts their
-//! write-back early.
+//! by leaf. (If the table is not in bytewise order, it puts each entry at once.) A thread writes
+//! finished pages by `pwrite` while others are built, and starts their write-back early.
 //!
 //! Invariants:
 //!   LOAD-1  while a load runs its table counts as unfinished. So if a load stops without
