@@ -157,7 +157,7 @@ fn change(db: &Db, table: &Bytes, compare: Compare, model: &mut Entries, random:
                 let (a, b) = (random.key(), random.key());
                 let (low, high) = bounds(random, &a, &b);
                 let inside = part(model, compare, low, high);
-                let keep = |value: &[u8]| value.len() % 4 != 0;
+                let keep = |value: &[u8]| !value.len().is_multiple_of(4);
                 write.retain_in((low, high), |_, value| keep(value)).unwrap();
                 model.retain(|entry| keep(&entry.1) || !inside.contains(entry));
             }
@@ -255,6 +255,29 @@ fn filled(path: &Path, count: u64) -> Db {
 }
 
 #[test]
+fn a_range_to_warm_lies_in_the_order_of_the_table() {
+    for (table, compare) in tables() {
+        let db = options().in_memory().unwrap();
+        let mut random = Random(7);
+        let mut keys: Vec<Vec<u8>> = (0..4000).map(|_| random.key()).collect();
+        db.write(|txn| {
+            let mut write = txn.table(&table)?;
+            keys.iter().try_for_each(|key| write.put(key, &[b'v'; 100]).map(drop))
+        })
+        .unwrap();
+        keys.sort_by(|a, b| compare(a, b));
+        let read = db.begin_read().unwrap().table(&table).unwrap();
+        let all = read.warm(..).unwrap();
+        let [third, half] = [3, 2].map(|part| keys[keys.len() / part].as_slice());
+        let parts = [read.warm(..third).unwrap(), read.warm(third..half).unwrap(), read.warm(half..).unwrap()];
+        // The branches above, and the leaves in which a part begins, count for each part.
+        let counted: u64 = parts.iter().sum();
+        assert!(counted >= all && counted < all + all / 4, "{parts:?} of {all}");
+        assert!(parts[1] < all / 3 && parts[2] > all / 3, "{parts:?} of {all}");
+    }
+}
+
+#[test]
 fn cursors_step_in_the_order_of_the_table_while_it_changes() {
     for (table, compare) in tables() {
         let db = options().in_memory().unwrap();
@@ -262,7 +285,9 @@ fn cursors_step_in_the_order_of_the_table_while_it_changes() {
         let mut write = txn.table(&table).unwrap();
         let mut random = Random(5);
         let mut keys: Vec<Vec<u8>> = (0..900).map(|_| random.key()).collect();
-        keys.iter().for_each(|key| drop(write.put(key, b"v").unwrap()));
+        for key in &keys {
+            write.put(key, b"v").unwrap();
+        }
         keys.sort_by(|a, b| compare(a, b));
         keys.dedup();
         let mut cursor = write.cursor();

@@ -56,6 +56,7 @@ impl AnyTable {
     ) -> Result<u64> {
         match self {
             AnyTable::Plain(table) => table.warm_with(bounds, progress),
+            AnyTable::Descending(table) => table.warm_with((bounds.1, bounds.0), progress),
             AnyTable::Multi(table) => table.warm_with(bounds, progress),
         }
     }

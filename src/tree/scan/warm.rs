@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::ids::{PageId, PagePtr};
 use crate::page::header::{self, PageKind};
 use crate::page::leaf::{Leaf, LeafValue};
+use crate::page::order::Order;
 use crate::pager::{Around, PageRead};
 
 use crate::tree::long_key::long_key_pages;
@@ -52,6 +53,7 @@ impl<P: PageRead> Tree<'_, P> {
     ) -> Result<Option<u64>> {
         let mut warm = Warm {
             pages: self.pages,
+            order: self.root.order,
             low: key_of(low),
             high: key_of(high),
             has_high: matches!(high, Bound::Included(_)),
@@ -91,6 +93,7 @@ struct Wanted {
 
 struct Warm<'a, 'p, P> {
     pages: &'a P,
+    order: Order,
     low: Option<&'a [u8]>,
     high: Option<&'a [u8]>,
     /// Whether the upper bound is a key of the range.
@@ -158,8 +161,10 @@ impl<P: PageRead> Warm<'_, '_, P> {
 
     fn add_children(&mut self, level: usize, page: Wanted) -> Result<()> {
         let branch = branch_at(self.pages, page.ptr, level)?;
-        let low = self.low.filter(|_| page.is_first).map(|key| branch.find(self.pages, key)).transpose()?;
-        let high = self.high.filter(|_| page.is_last).map(|key| branch.find(self.pages, key)).transpose()?;
+        let low =
+            self.low.filter(|_| page.is_first).map(|key| branch.find_in(self.order, self.pages, key)).transpose()?;
+        let high =
+            self.high.filter(|_| page.is_last).map(|key| branch.find_in(self.order, self.pages, key)).transpose()?;
         let (from, to) = (low.unwrap_or(0), high.unwrap_or(branch.count().saturating_sub(1)));
         for at in from..=to {
             let (is_first, is_last) = (page.is_first && at == from, page.is_last && at == to);
@@ -185,8 +190,16 @@ impl<P: PageRead> Warm<'_, '_, P> {
             return Ok(());
         }
         let leaf = Leaf::parse(page, ptr.id)?;
-        let low = self.low.filter(|_| ptr.id == self.ends[0]).map(|key| leaf.lower_bound(pages, key)).transpose()?;
-        let high = self.high.filter(|_| ptr.id == self.ends[1]).map(|key| leaf.lower_bound(pages, key)).transpose()?;
+        let low = self
+            .low
+            .filter(|_| ptr.id == self.ends[0])
+            .map(|key| leaf.lower_bound_in(self.order, pages, key))
+            .transpose()?;
+        let high = self
+            .high
+            .filter(|_| ptr.id == self.ends[1])
+            .map(|key| leaf.lower_bound_in(self.order, pages, key))
+            .transpose()?;
         let from = low.map_or(0, |(at, _)| at);
         let to = high.map_or(leaf.count(), |(at, found)| at + usize::from(found && self.has_high));
         for index in from..to {
