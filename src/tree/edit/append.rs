@@ -115,7 +115,7 @@ where
 {
     if leaf.count() > 0 && order.compare_stored(keys, leaf.last_key()?, key)?.is_ge() {
         return Err(Error::usage(
-            "append needs keys in the order of the table, and this key is not after the last one; insert it instead",
+            "append needs keys in ascending order, as the table orders them, and this key is not above the last one; insert it instead",
         ));
     }
     Ok(())
