@@ -8,7 +8,7 @@ use std::{env, fs, process};
 
 use crate::error::best_effort;
 
-/// A path of its own for one run. The file is removed when this is dropped.
+/// A path of its own for one run. The file and its lock file are removed when this is dropped.
 pub(super) struct TempPath(pub(super) PathBuf);
 
 impl TempPath {
@@ -23,7 +23,29 @@ impl TempPath {
 
 impl Drop for TempPath {
     fn drop(&mut self) {
-        // There is no file if it could not be written.
+        // There is no file if it could not be written, and no lock file if it was not opened.
         best_effort(fs::remove_file(&self.0));
+        best_effort(fs::remove_file(lock_file(&self.0)));
+    }
+}
+
+fn lock_file(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_a_database_at_a_temporary_path() {
+        let path = TempPath::new();
+        let (file, lock) = (path.0.clone(), lock_file(&path.0));
+        drop(crate::db::Db::open(&file).expect("made"));
+        assert!(file.exists() && lock.exists());
+        drop(path);
+        assert!(!file.exists() && !lock.exists());
     }
 }
