@@ -118,7 +118,8 @@ pub(crate) unsafe fn release_pages(base: NonNull<u8>, len: u64) -> io::Result<()
 /// The range lies in a shared mapping of a file that the caller keeps.
 pub(crate) unsafe fn cool_pages(base: NonNull<u8>, len: u64) -> io::Result<()> {
     let len = size(len)?;
-    // SAFETY: this advice moves pages in the kernel's lists and changes no byte.
+    // SAFETY: bounds and lifetime: the caller keeps the mapping of the whole range. Aliasing: this
+    // advice moves pages in the kernel's lists and changes no byte.
     retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_COLD) })
 }
 
